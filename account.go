@@ -1,0 +1,180 @@
+package ccpayment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/caddy-ccpayment/caddy-ccpayment/internal/gateway"
+)
+
+const (
+	defaultTimeout = 10 * time.Second
+	// weakSecret is the length below which a secret can be guessed from one
+	// signature in reasonable time. Those of the gateway have 32 characters.
+	weakSecret = 24
+	// tokensFresh is how long the gateway's list of coins is used.
+	tokensFresh = time.Hour
+)
+
+// Account is a merchant account at the gateway.
+type Account struct {
+	// The App ID from the gateway's dashboard. Placeholders like
+	// {env.CCPAYMENT_APP_ID} are allowed.
+	AppID string `json:"app_id,omitempty"`
+
+	// The App Secret, newest first: the first signs, all verify. Use {file.…} or
+	// {env.…}, which stay out of the configuration that Caddy shows and saves.
+	AppSecret []string `json:"app_secret,omitempty"`
+
+	// The generation of the gateway's API the account belongs to. There is no
+	// default, because the gateway binds each account to one generation.
+	API string `json:"api,omitempty"`
+
+	// Base URL of the API. http is accepted for loopback addresses only.
+	// Default: the documented URL of the generation.
+	Endpoint string `json:"endpoint,omitempty"`
+
+	// How long one request to the gateway may take. Default: 10s
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	name   string
+	appID  string
+	signer *signer
+	client gateway.Client
+
+	tokens *tokenList
+}
+
+// empty reports whether nothing was configured.
+func (a *Account) empty() bool {
+	return a.AppID == "" && len(a.AppSecret) == 0 && a.API == "" && a.Endpoint == "" && a.Timeout == 0
+}
+
+func (a *Account) provision(name string, transport http.RoundTripper, log *zap.Logger) error {
+	a.name, a.tokens = name, new(tokenList)
+	fail := func(format string, args ...any) error {
+		return fmt.Errorf("ccpayment account %s: "+format, append([]any{name}, args...)...)
+	}
+	switch a.API {
+	case apiV1:
+	case apiV2:
+		return fail("api v2 is not supported by this version")
+	case "":
+		return fail("api is missing: v1 or v2, the generation the merchant account belongs to")
+	default:
+		return fail("unrecognized api %q; known: v1", a.API)
+	}
+	if a.Timeout < 0 {
+		return fail("timeout is negative")
+	}
+	if a.Timeout == 0 {
+		a.Timeout = caddy.Duration(defaultTimeout)
+	}
+
+	endpoint, loopback, err := parseEndpoint(a.Endpoint, gateway.EndpointV1)
+	if err != nil {
+		return fail("endpoint: %v", err)
+	}
+	if a.AppID == "" {
+		return fail("app_id is missing")
+	}
+	if a.appID, err = expand("app_id", a.AppID); err != nil {
+		return fail("%v", err)
+	}
+	secrets := make([]string, len(a.AppSecret))
+	for i, s := range a.AppSecret {
+		if secrets[i], err = expand("app_secret", s); err != nil {
+			return fail("%v", err)
+		}
+		if secrets[i] == s && !loopback {
+			log.Warn("app_secret is written out in the configuration, where Caddy shows and saves it; use {file.…} or {env.…}",
+				zap.String("account", name))
+		}
+		if len(secrets[i]) < weakSecret {
+			log.Warn("app_secret is short enough to be guessed", zap.String("account", name), zap.Int("characters", len(secrets[i])))
+		}
+	}
+	if a.signer, err = newSigner(a.API, a.appID, secrets, now); err != nil {
+		return fail("%v", err)
+	}
+	a.client = gateway.NewV1(gateway.Config{
+		Signer:    a.signer,
+		AppID:     a.appID,
+		Endpoint:  endpoint,
+		Timeout:   time.Duration(a.Timeout),
+		Transport: transport,
+	})
+	return nil
+}
+
+// expand replaces placeholders. One that is unset or unreadable is an error, so
+// that a typo never becomes an empty secret.
+func expand(option, value string) (string, error) {
+	v, err := caddy.NewReplacer().ReplaceOrErr(value, true, true)
+	if err != nil {
+		return "", fmt.Errorf("%s: %v", option, err)
+	}
+	if v = strings.TrimSpace(v); v == "" {
+		return "", fmt.Errorf("%s: %s is empty", option, value)
+	}
+	return v, nil
+}
+
+// parseEndpoint checks a base URL. Without TLS nobody could say who answers, so
+// http is for a simulator on the same machine.
+func parseEndpoint(s, fallback string) (endpoint string, loopback bool, err error) {
+	if s == "" {
+		return fallback, false, nil
+	}
+	if s, err = expand("endpoint", s); err != nil {
+		return "", false, err
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return "", false, errors.New("not a base URL like https://host/path")
+	}
+	host := u.Hostname()
+	ip, ipErr := netip.ParseAddr(host)
+	loopback = host == "localhost" || strings.HasSuffix(host, ".localhost") || ipErr == nil && ip.IsLoopback()
+	if u.Scheme != "https" && (u.Scheme != "http" || !loopback) {
+		return "", false, errors.New("must be https; http is for loopback addresses only")
+	}
+	return strings.TrimSuffix(u.String(), "/"), loopback, nil
+}
+
+// tokenList is the gateway's list of coins, kept for a while.
+type tokenList struct {
+	mu      sync.Mutex
+	list    map[string]gateway.Listed
+	fetched time.Time
+}
+
+// listedTokens returns what can be paid with. If the gateway cannot be asked, an
+// old list is better than none, since it only names things.
+func (a *Account) listedTokens(ctx context.Context) (map[string]gateway.Listed, error) {
+	t := a.tokens
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.list != nil && now().Sub(t.fetched) < tokensFresh {
+		return t.list, nil
+	}
+	list, err := a.client.Tokens(ctx)
+	if err != nil {
+		if t.list != nil {
+			return t.list, nil
+		}
+		return nil, err
+	}
+	t.list, t.fetched = list, now()
+	return list, nil
+}

@@ -1,0 +1,182 @@
+package resolve
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/caddy-ccpayment/caddy-ccpayment/internal/bill"
+	"github.com/caddy-ccpayment/caddy-ccpayment/internal/event"
+	"github.com/caddy-ccpayment/caddy-ccpayment/internal/gateway"
+	"github.com/caddy-ccpayment/caddy-ccpayment/internal/store"
+)
+
+// apply resolves one callback: bill, event and deliveries. With doubt it is handed
+// on without being believed: nothing is counted, and its type says that it is not
+// known what happened.
+func (r *Resolver) apply(tx *store.Tx, a Account, c store.Callback, doubt bool) error {
+	raw, err := gateway.Reserialize(c.Body)
+	if err != nil {
+		return err
+	}
+	cb, err := a.Client.ParseCallback(c.Body)
+	if err != nil {
+		return err
+	}
+
+	data := event.Data{Account: a.Name, API: a.API, Origin: event.FromCallback, Raw: json.RawMessage(raw)}
+	eventType := string(cb.Kind) + "." + string(cb.Status)
+	network := ""
+	switch {
+	case doubt || cb.Kind == gateway.KindUnknown:
+		eventType = event.UnknownReceived
+	case cb.Kind == gateway.KindOrder:
+		b, known, news, err := r.pay(tx, a, cb, c.ReceivedAt)
+		if err != nil {
+			return err
+		}
+		state := b.StateAt(r.now())
+		if eventType = orderEvent(b, cb, state); b.Pays.Accepts(cb.Token) {
+			network = b.Pays.Network
+		}
+		data.Bill = event.OfBill(b, state, known, cb.CustomValue)
+		data.Late = !news
+	case cb.Reference != "":
+		// A refund or withdrawal does not change the bill it belongs to.
+		rec, err := tx.Bill(a.Name, cb.Reference)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		if err == nil {
+			data.Bill = event.OfBill(rec.Bill, rec.StateAt(r.now()), true, cb.CustomValue)
+		}
+	}
+	data.Payment = event.OfPayment(cb, network)
+
+	if err := r.tell(tx, a, event.ID(a.Name, c.Kind, c.RecordID, c.Status), eventType, cb.Subject, c.ReceivedAt, data); err != nil {
+		return err
+	}
+	return tx.FinishCallback(c.Number, store.Resolved, "", r.now())
+}
+
+// pay takes a callback's payment into its bill. For a bill that was not made here
+// it returns one that has only what the callback says.
+func (r *Resolver) pay(tx *store.Tx, a Account, cb gateway.Callback, seen time.Time) (b *bill.Bill, known, news bool, err error) {
+	p := bill.Payment{
+		ID:         cb.RecordID,
+		Status:     cb.Status,
+		Amount:     cb.Amount,
+		Token:      cb.Token,
+		TxID:       cb.TxID,
+		ServiceFee: cb.ServiceFee,
+		Risky:      cb.Risky,
+		ArrivedAt:  seen,
+	}
+	rec, err := tx.Bill(a.Name, cb.Reference)
+	if errors.Is(err, store.ErrNotFound) {
+		return strangerBill(a, cb, p), false, true, nil
+	}
+	if err != nil {
+		return nil, false, false, err
+	}
+	if rec.Hosted && !rec.Due.IsPositive() && cb.Due.IsPositive() {
+		// The buyer chose the coin on the gateway's page. The first payment tells
+		// which, and the bill is bound to it.
+		rec.Pays, rec.Due = cb.Token, cb.Due
+		rec.Pays.Network = cb.Token.Chain
+	}
+	if rec.Pays.Accepts(p.Token) {
+		p.Network = rec.Pays.Network
+	}
+	if rec.OrderID == "" {
+		rec.OrderID = cb.OrderID
+	}
+	if news = rec.Apply(p); news {
+		rec.Seq++
+	}
+	return rec.Bill, true, news, tx.SaveBill(rec, r.now())
+}
+
+// strangerBill is a bill of which nothing is known but one callback.
+func strangerBill(a Account, cb gateway.Callback, p bill.Payment) *bill.Bill {
+	price, err := bill.ParseAmount(cb.Price)
+	if err != nil {
+		price = bill.Payment{}.Amount
+	}
+	return &bill.Bill{
+		Reference: cb.Reference,
+		Account:   a.Name,
+		OrderID:   cb.OrderID,
+		Price:     price,
+		Currency:  cb.Currency,
+		Pays:      cb.Token,
+		Due:       cb.Due,
+		Payments:  []bill.Payment{p},
+		// Its validity is not known, and nothing says that it has ended.
+		ExpiresAt: p.ArrivedAt.Add(bill.ListenAfter * 365),
+	}
+}
+
+// orderEvent names what a payment did to its bill. One in another coin did nothing
+// to it; it is money that came in all the same.
+func orderEvent(b *bill.Bill, cb gateway.Callback, s bill.State) string {
+	switch {
+	case !b.Pays.Accepts(cb.Token):
+		return string(gateway.KindDeposit) + "." + string(cb.Status)
+	case cb.Status == bill.Failed:
+		return event.BillPaymentFailed
+	case cb.Status != bill.Success:
+		return event.BillConfirming
+	case cb.Risky:
+		return event.BillPaymentHeld
+	}
+	switch s.Status {
+	case bill.Paid, bill.PaidOverdue:
+		return event.BillPaid
+	case bill.Overpaid, bill.OverpaidOverdue:
+		return event.BillOverpaid
+	default:
+		return event.BillUnderpaid
+	}
+}
+
+// expire tells that the validity of a bill has ended without full payment.
+func (r *Resolver) expire(tx *store.Tx, a Account, reference string) error {
+	rec, err := tx.Bill(a.Name, reference)
+	if err != nil {
+		return err
+	}
+	now := r.now()
+	state := rec.StateAt(now)
+	if state.Status == bill.Expired || state.Status == bill.UnderpaidOverdue {
+		rec.Seq++
+		data := event.Data{
+			Account: a.Name,
+			API:     a.API,
+			Origin:  event.FromTimer,
+			Bill:    event.OfBill(rec.Bill, state, true, ""),
+		}
+		id := event.ID(a.Name, "expiry", reference, string(state.Status))
+		if err := r.tell(tx, a, id, event.BillExpired, reference, now, data); err != nil {
+			return err
+		}
+	}
+	return tx.SaveBill(rec, now)
+}
+
+// tell stores an event and its deliveries.
+func (r *Resolver) tell(tx *store.Tx, a Account, id, eventType, subject string, at time.Time, data event.Data) error {
+	envelope, err := event.Encode(id, eventType, subject, at, data)
+	if err != nil {
+		return err
+	}
+	return tx.AddEvent(store.Event{
+		ID:         id,
+		Account:    a.Name,
+		Type:       eventType,
+		Subject:    subject,
+		Origin:     data.Origin,
+		OccurredAt: at,
+		Envelope:   envelope,
+	}, a.Upstreams(eventType), r.now())
+}

@@ -1,0 +1,82 @@
+package store
+
+import (
+	"context"
+	"time"
+)
+
+// The states of a callback.
+const (
+	Received    = "received"
+	Quarantined = "quarantined"
+	Resolved    = "resolved"
+	Refuted     = "refuted"
+)
+
+// A Callback is a row of the inbox.
+type Callback struct {
+	Number     int64
+	Account    string
+	Kind       string // see the schema
+	RecordID   string
+	Status     string
+	State      string
+	Tries      int
+	SignedAt   time.Time
+	ReceivedAt time.Time
+	Body       []byte
+}
+
+// AddCallback stores a callback and returns after it is on disk. A callback of the
+// same kind, record and status that is there already is left as it is: added is
+// false then, and its first copy is as durable.
+func (s *Store) AddCallback(ctx context.Context, c Callback) (added bool, err error) {
+	err = s.submit(ctx, &op{one: true, done: make(chan error, 1), do: func(tx *Tx) error {
+		n, err := tx.execCount(`INSERT INTO callbacks (account, kind, record_id, status, state, due_at, signed_at, received_at, body)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+			c.Account, c.Kind, c.RecordID, c.Status, c.State, ms(c.ReceivedAt), ms(c.SignedAt), ms(c.ReceivedAt), c.Body)
+		if added = n > 0; added {
+			tx.then(func() { signal(s.Inbox) })
+		}
+		return err
+	}})
+	return added, err
+}
+
+// Unresolved returns callbacks that are due to be resolved, oldest first.
+func (s *Store) Unresolved(ctx context.Context, now time.Time, limit int) ([]Callback, error) {
+	rows, err := s.reader.QueryContext(ctx, `SELECT number, account, kind, record_id, status, state, tries, signed_at, received_at, body
+		FROM callbacks WHERE state IN ('received', 'quarantined') AND due_at <= ? ORDER BY due_at, number LIMIT ?`, ms(now), limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []Callback
+	for rows.Next() {
+		var (
+			c                    Callback
+			signedAt, receivedAt int64
+		)
+		if err := rows.Scan(&c.Number, &c.Account, &c.Kind, &c.RecordID, &c.Status, &c.State, &c.Tries, &signedAt, &receivedAt, &c.Body); err != nil {
+			return nil, err
+		}
+		c.SignedAt, c.ReceivedAt = at(signedAt), at(receivedAt)
+		list = append(list, c)
+	}
+	return list, rows.Err()
+}
+
+// NextUnresolved returns when the next callback is due; ok is false without any.
+func (s *Store) NextUnresolved(ctx context.Context) (due time.Time, ok bool, err error) {
+	return s.next(ctx, `SELECT min(due_at) FROM callbacks WHERE state IN ('received', 'quarantined')`)
+}
+
+// FinishCallback marks a callback as resolved or refuted.
+func (tx *Tx) FinishCallback(number int64, state, problem string, now time.Time) error {
+	return tx.exec(`UPDATE callbacks SET state = ?, problem = ?, resolved_at = ? WHERE number = ?`, state, problem, ms(now), number)
+}
+
+// PostponeCallback has a callback tried again later.
+func (tx *Tx) PostponeCallback(number int64, problem string, due time.Time) error {
+	return tx.exec(`UPDATE callbacks SET problem = ?, tries = tries + 1, due_at = ? WHERE number = ?`, problem, ms(due), number)
+}

@@ -1,0 +1,115 @@
+// Package store keeps bills, callbacks, events and deliveries in an SQL database.
+// It is where receiving, resolving and forwarding meet: each of them can stop at
+// any moment and go on from what is here.
+package store
+
+import (
+	"context"
+	"database/sql"
+	_ "embed"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+//go:embed schema.sql
+var schemaV1 string
+
+// migrations bring a database from one version to the next.
+var migrations = []string{schemaV1}
+
+// ErrClosed is returned for everything asked of a closed store.
+var ErrClosed = errors.New("the store is closed")
+
+// A Store is an open database. Its methods may be used by several goroutines.
+type Store struct {
+	reader *sql.DB
+	writer *sql.DB
+	conn   *sql.Conn // the only connection that writes
+
+	ops     chan *op
+	closing chan struct{}
+	done    chan struct{}
+	once    sync.Once
+
+	statements map[string]*sql.Stmt // of conn, used by the writing goroutine alone
+
+	// Inbox has a signal after callbacks were committed, Outbox after deliveries.
+	Inbox  chan struct{}
+	Outbox chan struct{}
+
+	watchers watchers
+
+	// release lets other processes in, once the database is closed.
+	release func() error
+}
+
+// start brings the schema up to date and starts the writing goroutine.
+func start(ctx context.Context, reader, writer *sql.DB) (*Store, error) {
+	conn, err := writer.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := migrate(ctx, conn); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	s := &Store{
+		reader:     reader,
+		writer:     writer,
+		conn:       conn,
+		ops:        make(chan *op, maxGroup),
+		closing:    make(chan struct{}),
+		done:       make(chan struct{}),
+		statements: make(map[string]*sql.Stmt),
+		Inbox:      make(chan struct{}, 1),
+		Outbox:     make(chan struct{}, 1),
+		watchers:   watchers{of: make(map[string]map[*Watcher]struct{})},
+	}
+	go s.writeLoop()
+	return s, nil
+}
+
+// migrate applies what the database has not seen yet, each version in one
+// transaction. A database of a newer version is left alone.
+func migrate(ctx context.Context, conn *sql.Conn) error {
+	var version int
+	if err := conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return err
+	}
+	if version > len(migrations) {
+		return fmt.Errorf("schema version %d is newer than this build knows (%d); use the newer build", version, len(migrations))
+	}
+	for ; version < len(migrations); version++ {
+		script := "BEGIN IMMEDIATE;\n" + migrations[version] + fmt.Sprintf("\nPRAGMA user_version = %d;\nCOMMIT;", version+1)
+		if _, err := conn.ExecContext(ctx, script); err != nil {
+			_, _ = conn.ExecContext(ctx, "ROLLBACK")
+			return fmt.Errorf("bringing the schema to version %d: %w", version+1, err)
+		}
+	}
+	return nil
+}
+
+// Close commits what was accepted and closes the database.
+func (s *Store) Close() error {
+	s.once.Do(func() { close(s.closing) })
+	<-s.done
+	for _, st := range s.statements {
+		_ = st.Close()
+	}
+	err := errors.Join(s.conn.Close(), s.writer.Close(), s.reader.Close())
+	if s.release != nil {
+		err = errors.Join(err, s.release())
+	}
+	return err
+}
+
+func ms(t time.Time) int64  { return t.UnixMilli() }
+func at(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
