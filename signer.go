@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -53,10 +54,8 @@ func newSigner(api, appID string, secrets []string, now func() time.Time) (*sign
 	if len(secrets) == 0 {
 		return nil, errors.New("app_secret is missing")
 	}
-	for _, s := range secrets {
-		if s == "" {
-			return nil, errors.New("app_secret is empty")
-		}
+	if slices.Contains(secrets, "") {
+		return nil, errors.New("app_secret is empty")
 	}
 	return &signer{api: api, appID: appID, secrets: secrets, now: now}, nil
 }

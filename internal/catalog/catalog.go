@@ -140,11 +140,11 @@ func (e entry) product() (Product, error) {
 	}
 	low, err := bill.ParsePrice(e.Min)
 	if err != nil {
-		return Product{}, fmt.Errorf("product %q: without a price it needs min and max: min: %v", e.ID, err)
+		return Product{}, fmt.Errorf("product %q: without a price it needs min and max: the min: %v", e.ID, err)
 	}
 	high, err := bill.ParsePrice(e.Max)
 	if err != nil {
-		return Product{}, fmt.Errorf("product %q: without a price it needs min and max: max: %v", e.ID, err)
+		return Product{}, fmt.Errorf("product %q: without a price it needs min and max: the max: %v", e.ID, err)
 	}
 	if high.LessThan(low) {
 		return Product{}, fmt.Errorf("product %q: max is less than min", e.ID)

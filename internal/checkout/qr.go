@@ -78,8 +78,7 @@ func WriteQR(w http.ResponseWriter, payload, format string) error {
 }
 
 func dark(code barcode.Barcode, x, y int) bool {
-	r, _, _, _ := code.At(x, y).RGBA()
-	return r == 0
+	return color.GrayModel.Convert(code.At(x, y)).(color.Gray).Y == 0
 }
 
 // writeSVG draws each run of dark modules as one rectangle of a single path.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -72,9 +73,7 @@ func (w *worker) post(ctx context.Context, s *session, d store.Delivery) (status
 		return 0, 0, err
 	}
 	now := w.now()
-	for name, values := range s.Header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, s.Header)
 	if host := req.Header.Get("Host"); host != "" {
 		req.Host = host
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -78,10 +79,8 @@ func wall(body []byte) error {
 			}
 			open := &names[depth-1]
 			name := fold(token.String())
-			for _, other := range *open {
-				if name == other {
-					return errors.New("body has a field twice")
-				}
+			if slices.Contains(*open, name) {
+				return errors.New("body has a field twice")
 			}
 			if len(*open) == maxKeys {
 				return fmt.Errorf("body has an object with more than %d fields", maxKeys)

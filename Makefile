@@ -1,0 +1,67 @@
+# "make test" sets up what it needs and runs everything. It needs Go and make.
+
+GOLANGCI_LINT_VERSION := v2.15.0
+BIN                   := $(CURDIR)/bin
+LINT                  := $(BIN)/golangci-lint-$(GOLANGCI_LINT_VERSION)
+CADDY                 := $(BIN)/caddy
+# Every configuration that is shipped. Each is formatted, adapted and validated.
+CADDYFILES            := Caddyfile.example $(wildcard examples/*.caddyfile) $(wildcard examples/*/Caddyfile)
+
+.PHONY: test check lint configs unit e2e fuzz bench demo fmt clean
+.NOTPARALLEL:
+
+test: check lint configs unit e2e
+
+# The linter in its own version, built once with this Go.
+$(LINT):
+	GOBIN=$(BIN)/tmp go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	mv $(BIN)/tmp/golangci-lint $@
+
+$(CADDY): FORCE
+	go build -o $@ ./cmd/caddy
+FORCE:
+
+check:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+		if [ -n "$$unformatted" ]; then echo "run 'make fmt': $$unformatted"; exit 1; fi
+	go mod verify
+	go vet ./...
+
+lint: $(LINT)
+	$(LINT) run ./...
+
+configs: $(CADDY)
+	@for f in $(CADDYFILES); do \
+		echo "$$f: fmt, adapt, validate"; \
+		$(CADDY) fmt --diff $$f > $(BIN)/fmt.out || { cat $(BIN)/fmt.out; echo "run: caddy fmt --overwrite $$f"; exit 1; }; \
+		$(CADDY) adapt --adapter caddyfile --config $$f > /dev/null || exit 1; \
+		$(CADDY) validate --adapter caddyfile --config $$f > $(BIN)/validate.out 2>&1 || { cat $(BIN)/validate.out; exit 1; }; \
+	done
+
+# One package at a time: the integration tests use fixed ports.
+unit:
+	go test -race -p 1 -timeout 15m $$(go list ./... | grep -v /e2e)
+
+e2e:
+	go test -race -count 1 -timeout 10m ./e2e
+
+# Each fuzz target for a while: make fuzz FUZZTIME=5m
+FUZZTIME ?= 30s
+fuzz:
+	@go list ./... | while read pkg; do \
+		go test -list '^Fuzz' $$pkg | grep '^Fuzz' | while read target; do \
+			echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done || exit 1; \
+	done
+
+bench:
+	go test -run '^$$' -bench . -benchmem ./...
+
+demo:
+	go run ./cmd/caddy run --config Caddyfile.example
+
+fmt: $(LINT)
+	$(LINT) fmt ./...
+
+clean:
+	rm -rf $(BIN) .demo
