@@ -47,8 +47,11 @@ type Account struct {
 	// How long one request to the gateway may take. Default: 10s
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
-	name   string
-	appID  string
+	name  string
+	appID string
+	// simulated is true for a gateway on this machine, where no money moves.
+	simulated bool
+
 	signer *signer
 	client gateway.Client
 
@@ -81,10 +84,11 @@ func (a *Account) provision(name string, transport http.RoundTripper, log *zap.L
 		a.Timeout = caddy.Duration(defaultTimeout)
 	}
 
-	endpoint, loopback, err := parseEndpoint(a.Endpoint, gateway.EndpointV1)
+	endpoint, simulated, err := parseEndpoint(a.Endpoint, gateway.EndpointV1)
 	if err != nil {
 		return fail("endpoint: %v", err)
 	}
+	a.simulated = simulated
 	if a.AppID == "" {
 		return fail("app_id is missing")
 	}
@@ -96,7 +100,7 @@ func (a *Account) provision(name string, transport http.RoundTripper, log *zap.L
 		if secrets[i], err = expand("app_secret", s); err != nil {
 			return fail("%v", err)
 		}
-		if secrets[i] == s && !loopback {
+		if secrets[i] == s && !simulated {
 			log.Warn("app_secret is written out in the configuration, where Caddy shows and saves it; use {file.…} or {env.…}",
 				zap.String("account", name))
 		}

@@ -38,10 +38,11 @@ func init() {
 //		}
 //	}
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
-	app := new(App)
 	if existing != nil {
+		d.Next()
 		return nil, d.Err("ccpayment is configured twice")
 	}
+	app := new(App)
 	if err := app.UnmarshalCaddyfile(d); err != nil {
 		return nil, err
 	}
@@ -93,11 +94,11 @@ func (o options) parse(d *caddyfile.Dispenser, directive string) error {
 // accountOptions are those of an account, whether it has a name or not.
 func accountOptions(a *Account) options {
 	return options{
-		"app_id":     {parse: text(&a.AppID)},
-		"app_secret": {parse: texts(&a.AppSecret)},
-		"api":        {parse: oneOf(&a.API, apiV1)},
-		"endpoint":   {parse: text(&a.Endpoint)},
-		"timeout":    {parse: duration(&a.Timeout)},
+		"app_id":     {parse: intoText(&a.AppID)},
+		"app_secret": {parse: intoTexts(&a.AppSecret)},
+		"api":        {parse: intoOneOf(&a.API, apiV1)},
+		"endpoint":   {parse: intoText(&a.Endpoint)},
+		"timeout":    {parse: intoDuration(&a.Timeout)},
 	}
 }
 
@@ -185,9 +186,9 @@ func (h *Bill) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.ArgErr()
 	}
 	return options{
-		"account":  {parse: text(&h.Account)},
-		"catalog":  {parse: text(&h.Catalog)},
-		"currency": {parse: text(&h.Currency)},
+		"account":  {parse: intoText(&h.Account)},
+		"catalog":  {parse: intoText(&h.Catalog)},
+		"currency": {parse: intoText(&h.Currency)},
 		"product": {again: true, parse: func(d *caddyfile.Dispenser) error {
 			args := d.RemainingArgs()
 			if len(args) < 2 || len(args) > 3 {
@@ -207,21 +208,21 @@ func (h *Bill) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			}
 			h.Methods = append(h.Methods, m)
 			return options{
-				"label":         {parse: text(&m.Label)},
-				"network":       {parse: text(&m.Network)},
-				"memo_required": {parse: flag(&m.MemoRequired)},
+				"label":         {parse: intoText(&m.Label)},
+				"network":       {parse: intoText(&m.Network)},
+				"memo_required": {parse: intoFlag(&m.MemoRequired)},
 			}.parse(d, "method")
 		}},
-		"checkout":     {parse: oneOf(&h.Checkout, checkoutNative, checkoutHosted)},
-		"valid_for":    {parse: duration(&h.ValidFor)},
-		"accept_short": {parse: text(&h.AcceptShort)},
-		"notify_url":   {parse: text(&h.NotifyURL)},
-		"return_url":   {parse: text(&h.ReturnURL)},
-		"support_url":  {parse: text(&h.SupportURL)},
-		"max_quantity": {parse: number(&h.MaxQuantity)},
-		"max_open":     {parse: number(&h.MaxOpen)},
-		"allow_origin": {parse: texts(&h.AllowOrigin)},
-		"remark":       {parse: text(&h.Remark)},
+		"checkout":     {parse: intoOneOf(&h.Checkout, checkoutNative, checkoutHosted)},
+		"valid_for":    {parse: intoDuration(&h.ValidFor)},
+		"accept_short": {parse: intoText(&h.AcceptShort)},
+		"notify_url":   {parse: intoText(&h.NotifyURL)},
+		"return_url":   {parse: intoText(&h.ReturnURL)},
+		"support_url":  {parse: intoText(&h.SupportURL)},
+		"max_quantity": {parse: intoNumber(&h.MaxQuantity)},
+		"max_open":     {parse: intoNumber(&h.MaxOpen)},
+		"allow_origin": {parse: intoTexts(&h.AllowOrigin)},
+		"remark":       {parse: intoText(&h.Remark)},
 		"rate_limit": {parse: func(d *caddyfile.Dispenser) (err error) {
 			h.RateLimit, err = parseRateLimit(d)
 			return err
@@ -276,10 +277,10 @@ func (h *Webhook) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.ArgErr()
 	}
 	return options{
-		"account":   {parse: text(&h.Account)},
-		"tolerance": {parse: duration(&h.Tolerance)},
-		"max_body":  {parse: size(&h.MaxBody)},
-		"allow_ip":  {parse: texts(&h.AllowIP)},
+		"account":   {parse: intoText(&h.Account)},
+		"tolerance": {parse: intoDuration(&h.Tolerance)},
+		"max_body":  {parse: intoSize(&h.MaxBody)},
+		"allow_ip":  {parse: intoTexts(&h.AllowIP)},
 		"upstream": {again: true, parse: func(d *caddyfile.Dispenser) error {
 			u := new(Upstream)
 			if !d.AllArgs(&u.URL) {
@@ -293,10 +294,10 @@ func (h *Webhook) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 func (u *Upstream) unmarshalBlock(d *caddyfile.Dispenser) error {
 	return options{
-		"name":    {parse: text(&u.Name)},
-		"secret":  {parse: texts(&u.Secret)},
-		"types":   {parse: texts(&u.Types)},
-		"timeout": {parse: duration(&u.Timeout)},
+		"name":    {parse: intoText(&u.Name)},
+		"secret":  {parse: intoTexts(&u.Secret)},
+		"types":   {parse: intoTexts(&u.Types)},
+		"timeout": {parse: intoDuration(&u.Timeout)},
 		"header": {again: true, parse: func(d *caddyfile.Dispenser) error {
 			var name, value string
 			if !d.AllArgs(&name, &value) {
@@ -327,7 +328,7 @@ func (u *Upstream) unmarshalBlock(d *caddyfile.Dispenser) error {
 
 // The following return parsers of one option into a field.
 
-func text(to *string) func(*caddyfile.Dispenser) error {
+func intoText(to *string) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
 		if !d.AllArgs(to) {
 			return d.ArgErr()
@@ -336,7 +337,7 @@ func text(to *string) func(*caddyfile.Dispenser) error {
 	}
 }
 
-func texts(to *[]string) func(*caddyfile.Dispenser) error {
+func intoTexts(to *[]string) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
 		if *to = d.RemainingArgs(); len(*to) == 0 {
 			return d.ArgErr()
@@ -345,7 +346,7 @@ func texts(to *[]string) func(*caddyfile.Dispenser) error {
 	}
 }
 
-func flag(to *bool) func(*caddyfile.Dispenser) error {
+func intoFlag(to *bool) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
 		if d.NextArg() {
 			return d.ArgErr()
@@ -355,7 +356,7 @@ func flag(to *bool) func(*caddyfile.Dispenser) error {
 	}
 }
 
-func oneOf(to *string, known ...string) func(*caddyfile.Dispenser) error {
+func intoOneOf(to *string, known ...string) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
 		option := d.Val()
 		if !d.AllArgs(to) {
@@ -368,7 +369,7 @@ func oneOf(to *string, known ...string) func(*caddyfile.Dispenser) error {
 	}
 }
 
-func number(to *int) func(*caddyfile.Dispenser) error {
+func intoNumber(to *int) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
 		option := d.Val()
 		var arg string
@@ -384,7 +385,7 @@ func number(to *int) func(*caddyfile.Dispenser) error {
 	}
 }
 
-func size(to *int64) func(*caddyfile.Dispenser) error {
+func intoSize(to *int64) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
 		option := d.Val()
 		var arg string
@@ -400,7 +401,7 @@ func size(to *int64) func(*caddyfile.Dispenser) error {
 	}
 }
 
-func duration(to *caddy.Duration) func(*caddyfile.Dispenser) error {
+func intoDuration(to *caddy.Duration) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) (err error) {
 		var arg string
 		if !d.AllArgs(&arg) {

@@ -24,6 +24,8 @@ import (
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/store"
 )
 
+var errNoMemo = errors.New("the gateway gave no memo, without which a payment would be lost")
+
 // maxTitle bounds the product name on the gateway's hosted page.
 const maxTitle = 120
 
@@ -267,7 +269,7 @@ func (h *Bill) orderNative(ctx context.Context, o gateway.Order, rec *store.Reco
 	}
 	m := h.methods[rec.Method]
 	if m != nil && m.MemoRequired && rec.Memo == "" {
-		return &gateway.Error{Failure: gateway.Refused, Endpoint: "order", Err: errors.New("the gateway gave no memo, without which a payment would be lost")}
+		return &gateway.Error{Failure: gateway.Refused, Endpoint: "order", Err: errNoMemo}
 	}
 	due, err := h.account.client.Due(ctx, o)
 	if err != nil {
@@ -295,12 +297,10 @@ func (h *Bill) orderNative(ctx context.Context, o gateway.Order, rec *store.Reco
 func (h *Bill) abandon(ctx context.Context, s *store.Store, rec *store.Record, cause error) error {
 	rec.Problem = cause.Error()
 	rec.Due = decimal.Zero
-	var g *gateway.Error
-	refused := errors.As(cause, &g) && g.Failure == gateway.Refused
-	if rec.OrderID == "" || refused {
+	if rec.OrderID == "" || errors.Is(cause, errNoMemo) {
 		rec.Stage = store.Abandoned
 	}
-	if !refused {
+	if g := new(gateway.Error); !errors.As(cause, &g) || g.Failure != gateway.Refused {
 		h.log.Warn("giving up on an order that the gateway may have made",
 			zap.String("account", rec.Account), zap.String("reference", rec.Reference), zap.Error(cause))
 	}

@@ -25,7 +25,7 @@ const (
 
 // links is where pages of a bill lead.
 func (h *Bill) links(prefix string) checkout.Links {
-	return checkout.Links{Prefix: prefix, ReturnURL: h.ReturnURL, SupportURL: h.SupportURL}
+	return checkout.Links{Prefix: prefix, ReturnURL: h.ReturnURL, SupportURL: h.SupportURL, Test: h.account.simulated}
 }
 
 // private marks an answer as meant for the holder of the bill's token alone.
@@ -74,7 +74,8 @@ func (h *Bill) serveBill(w http.ResponseWriter, r *http.Request, rt route) error
 		// Only for those who ask for it: a page that moves by itself is a hindrance.
 		w.Header().Set("Refresh", strconv.Itoa(seconds))
 	}
-	return checkout.WritePage(w, checkout.Describe(b, now(), h.links(rt.prefix)), rt.prefix)
+	l := h.links(rt.prefix)
+	return checkout.WritePage(w, checkout.Describe(b, now(), l), l)
 }
 
 // serveQR draws the QR code of a bill's payment.

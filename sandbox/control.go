@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -306,8 +307,8 @@ func (o *order) half() decimal.Decimal {
 }
 
 func (o *order) lastCallback() *callback {
-	for i := len(o.callbacks) - 1; i >= 0; i-- {
-		if c := o.callbacks[i]; !c.forged {
+	for _, v := range slices.Backward(o.callbacks) {
+		if c := v; !c.forged {
 			return c
 		}
 	}
@@ -315,8 +316,8 @@ func (o *order) lastCallback() *callback {
 }
 
 func (o *order) lastConfirmed() *payment {
-	for i := len(o.payments) - 1; i >= 0; i-- {
-		if p := o.payments[i]; p.status == statusSuccess {
+	for _, v := range slices.Backward(o.payments) {
+		if p := v; p.status == statusSuccess {
 			return p
 		}
 	}

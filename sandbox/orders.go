@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -216,8 +217,8 @@ func (o *order) open() decimal.Decimal {
 
 // unconfirmed is the newest payment that was seen and is not confirmed.
 func (o *order) unconfirmed() *payment {
-	for i := len(o.payments) - 1; i >= 0; i-- {
-		if p := o.payments[i]; p.status == statusPending || p.status == statusProcessing {
+	for _, v := range slices.Backward(o.payments) {
+		if p := v; p.status == statusPending || p.status == statusProcessing {
 			return p
 		}
 	}

@@ -101,8 +101,7 @@ func serve(s *Sandbox, r *http.Request) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	if err := s.ServeHTTP(w, r, nil); err != nil {
 		status := http.StatusInternalServerError
-		var he caddyhttp.HandlerError
-		if errors.As(err, &he) {
+		if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
 			status = he.StatusCode
 		}
 		w.WriteHeader(status)

@@ -14,6 +14,8 @@ type Links struct {
 	Prefix     string
 	ReturnURL  string
 	SupportURL string
+	// Test marks bills of a simulated gateway, which nobody should pay.
+	Test bool
 }
 
 // A Bill is the bill as the storefront API shows it.

@@ -44,21 +44,21 @@ var (
 // view is what the bill's page shows.
 type view struct {
 	Bill
-	Prefix string
-	Style  string
+	Style string
 	// Heading and Explain are the keys of the page's main texts.
 	Heading, Explain string
 	PaidInFull       bool
 	Failed           bool
 	Minutes          int64
+	Test             bool
 }
 
 // WritePage writes the page of a bill. It needs no JavaScript.
-func WritePage(w http.ResponseWriter, b Bill, prefix string) error {
+func WritePage(w http.ResponseWriter, b Bill, l Links) error {
 	v := view{
 		Bill:       b,
-		Prefix:     prefix,
-		Style:      styleURL(prefix),
+		Style:      styleURL(l.Prefix),
+		Test:       l.Test,
 		Heading:    "heading." + string(b.Status),
 		PaidInFull: b.Status.PaidInFull(),
 		Minutes:    (b.ExpiresIn + 59) / 60,
