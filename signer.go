@@ -7,8 +7,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -38,7 +40,7 @@ var (
 type signer struct {
 	api     string
 	appID   string
-	secrets []string // the first signs, all verify
+	secrets []*secret // the first signs, all verify
 	now     func() time.Time
 }
 
@@ -57,7 +59,11 @@ func newSigner(api, appID string, secrets []string, now func() time.Time) (*sign
 	if slices.Contains(secrets, "") {
 		return nil, errors.New("app_secret is empty")
 	}
-	return &signer{api: api, appID: appID, secrets: secrets, now: now}, nil
+	s := &signer{api: api, appID: appID, now: now}
+	for _, text := range secrets {
+		s.secrets = append(s.secrets, newSecret(text))
+	}
+	return s, nil
 }
 
 // Sign signs a body with the newest secret and the current time. The timestamp
@@ -65,7 +71,9 @@ func newSigner(api, appID string, secrets []string, now func() time.Time) (*sign
 func (s *signer) Sign(body []byte) (appID, timestamp, sign string) {
 	timestamp = strconv.FormatInt(s.now().Unix(), 10)
 	sum := s.sum(s.secrets[0], timestamp, body)
-	return s.appID, timestamp, hex.EncodeToString(sum[:])
+	var digits [2 * sha256.Size]byte
+	hex.Encode(digits[:], sum[:])
+	return s.appID, timestamp, string(digits[:])
 }
 
 // Verify checks a signature over the exact bytes of a body and returns the time
@@ -89,8 +97,8 @@ func (s *signer) Verify(appID, timestamp, sign string, body []byte) (time.Time, 
 
 	// Every secret is tried, so that the time taken does not tell which one matched.
 	matched := 0
-	for _, secret := range s.secrets {
-		want := s.sum(secret, timestamp, body)
+	for _, k := range s.secrets {
+		want := s.sum(k, timestamp, body)
 		matched |= subtle.ConstantTimeCompare(got[:], want[:])
 	}
 	if matched != 1 {
@@ -100,21 +108,34 @@ func (s *signer) Verify(appID, timestamp, sign string, body []byte) (time.Time, 
 }
 
 // sum computes the signature of the account's generation.
-func (s *signer) sum(secret, timestamp string, body []byte) (sum [sha256.Size]byte) {
+func (s *signer) sum(k *secret, timestamp string, body []byte) [sha256.Size]byte {
+	buf := make([]byte, 0, len(s.appID)+len(k.text)+len(timestamp)+len(body)+sha256.Size)
+	buf = append(buf, s.appID...)
 	if s.api == apiV1 {
-		buf := make([]byte, 0, len(s.appID)+len(secret)+len(timestamp)+len(body))
-		buf = append(buf, s.appID...)
-		buf = append(buf, secret...)
+		buf = append(buf, k.text...)
 		buf = append(buf, timestamp...)
 		buf = append(buf, body...)
 		return sha256.Sum256(buf)
 	}
-	mac := hmac.New(sha256.New, []byte(secret))
-	mac.Write([]byte(s.appID))
-	mac.Write([]byte(timestamp))
-	mac.Write(body)
-	mac.Sum(sum[:0])
-	return sum
+	buf = append(buf, timestamp...)
+	buf = append(buf, body...)
+	mac := k.macs.Get().(hash.Hash)
+	defer k.macs.Put(mac)
+	mac.Reset()
+	mac.Write(buf)
+	return [sha256.Size]byte(mac.Sum(buf[:0]))
+}
+
+// A secret is a key, with the keyed hashes that were made of it before.
+type secret struct {
+	text string
+	macs sync.Pool
+}
+
+func newSecret(text string) *secret {
+	k := &secret{text: text}
+	k.macs.New = func() any { return hmac.New(sha256.New, []byte(text)) }
+	return k
 }
 
 // parseTimestamp takes Unix seconds of exactly ten digits, the first not zero.
