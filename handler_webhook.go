@@ -222,7 +222,7 @@ func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	if len(r.Header.Values("Content-Encoding")) > 0 {
 		return h.refuse(w, r, http.StatusUnsupportedMediaType, "body is encoded", nil)
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.MaxBody))
+	body, err := readBody(http.MaxBytesReader(w, r.Body, h.MaxBody), r.ContentLength, h.MaxBody)
 	if err != nil {
 		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 			return h.refuse(w, r, http.StatusRequestEntityTooLarge, "body is larger than max_body", nil)
@@ -274,6 +274,18 @@ func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, err = io.WriteString(w, "success")
 	return err
+}
+
+// readBody reads a body whole, into one piece of memory if its length was announced.
+func readBody(r io.Reader, length, limit int64) ([]byte, error) {
+	if length <= 0 || length > limit {
+		return io.ReadAll(r)
+	}
+	body := make([]byte, length)
+	if _, err := io.ReadFull(r, body); err != nil {
+		return nil, err
+	}
+	return body, nil
 }
 
 // verify checks the three headers and the signature. Each header must be there

@@ -84,6 +84,7 @@ func TestStatusIsTheGatewaysTable(t *testing.T) {
 		{"the rest comes late", []bill.Payment{confirmed("20", 10), confirmed("30.0137", 70)}, 90, bill.PaidOverdue, "50.0137", "0"},
 		{"the rest and more comes late", []bill.Payment{confirmed("20", 10), confirmed("31", 70)}, 90, bill.OverpaidOverdue, "51", "0"},
 		{"completed in time, more comes late", []bill.Payment{confirmed("50.0137", 10), confirmed("1", 70)}, 90, bill.Overpaid, "51.0137", "0"},
+		{"the part that was in time is heard of last", []bill.Payment{confirmed("31", 70), confirmed("20", 10)}, 90, bill.OverpaidOverdue, "51", "0"},
 		{"completed in time, heard of after a late one", []bill.Payment{confirmed("1", 70), confirmed("50.0137", 10)}, 90, bill.Overpaid, "51.0137", "0"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -354,6 +355,7 @@ func TestOnlyPaymentsInTheBillsOwnCoinCount(t *testing.T) {
 		{"the same coin on another chain", usdt, bill.Token{Crypto: "USDT", Chain: "BSC"}, false},
 		{"the network of the payment is not asked", usdt, bill.Token{Crypto: "USDT", Network: "TRC20", Chain: "BSC"}, false},
 		{"no chain told", usdt, bill.Token{Crypto: "USDT", Contract: usdt.Contract}, false},
+		{"no chain told, and no network known", bill.Token{Crypto: "USDT", Chain: "TRX"}, bill.Token{Crypto: "USDT"}, false},
 		{"another contract", usdt, bill.Token{Crypto: "USDT", Chain: "TRX", Contract: "TXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX"}, false},
 		{"another hexadecimal contract", doge, bill.Token{Crypto: "DOGE", Chain: "BSC", Contract: "0x" + strings.Repeat("0", 40)}, false},
 		{"a base58 contract in another case", usdt, bill.Token{Crypto: "USDT", Chain: "TRX", Contract: strings.ToLower(usdt.Contract)}, false},
@@ -430,6 +432,14 @@ func TestAcceptShortForgivesAShareOfTheAmountAndNoMore(t *testing.T) {
 		})
 	}
 
+	t.Run("nothing more is asked for once the accepted sum is seen", func(t *testing.T) {
+		b := billOver("200")
+		b.AcceptShort = amount("0.5")
+		b.Apply(payment("1", bill.Pending, "199", 10))
+		if s := b.StateAt(after(30)); s.Payable || !s.Confirming {
+			t.Errorf("state is %+v", s)
+		}
+	})
 	t.Run("the payment that reaches the accepted sum decides whether it was in time", func(t *testing.T) {
 		b := billOver("200")
 		b.AcceptShort = amount("0.5")

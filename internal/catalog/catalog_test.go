@@ -55,7 +55,7 @@ func TestAWrongPriceListSaysWhatIsWrong(t *testing.T) {
 		"another currency":            {`{"currency": "EUR", "products": [` + good + `]}`, []string{"EUR", "USD"}},
 		"no products":                 {`{"currency": "USD"}`, []string{"products"}},
 		"empty products":              {list(), []string{"products"}},
-		"misspelt field of a product": {list(good, `{"id": "mug", "price": "1", "max_quantitty": 1}`), []string{"max_quantitty", "/products/1"}},
+		"misspelt field of a product": {list(good, `{"id": "mug", "price": "1", "maxquantity": 1}`), []string{"maxquantity", "/products/1"}},
 		"field in another case":       {list(good, `{"id": "mug", "Price": "1"}`), []string{"Price", "/products/1"}},
 		"field of a product twice":    {list(good, `{"id": "mug", "price": "1", "price": "2"}`), []string{"price", "/products/1"}},
 		"price as a number":           {list(good, `{"id": "mug", "price": 25.00}`), []string{"/products/1/price"}},

@@ -137,6 +137,7 @@ func deposit(fields ...string) string {
 			members = append(members, `"`+name+`":`+value)
 		}
 	}
+	slices.Sort(members)
 	return "{" + strings.Join(members, ",") + "}"
 }
 
@@ -436,6 +437,7 @@ func TestAFieldOfAnotherTypeDoesNotMakeACallbackUnreadable(t *testing.T) {
 		"custom_value with markup":   {deposit("custom_value", `"<script>\u0026"`), func(cb *gateway.Callback) { cb.CustomValue = "<script>&" }},
 		"a code that is no number":   {deposit("code", `"abc"`), func(*gateway.Callback) {}},
 		"a message, as in API v2":    {deposit("msg", `"success"`), func(*gateway.Callback) {}},
+		"a name like a path":         {deposit("extend.merchant_order_id", `"o2"`), func(*gateway.Callback) {}},
 		"fields nobody has heard of": {deposit("credit_level", `{"a":[1,true,null]}`), func(*gateway.Callback) {}},
 	} {
 		t.Run(name, func(t *testing.T) {

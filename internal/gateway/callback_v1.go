@@ -14,34 +14,62 @@ import (
 // the first three is optional.
 // Source: https://docs.ccpayment.com/, "Webhook notification", all pages.
 type callbackV1 struct {
-	PayStatus           text `json:"pay_status"`
-	OrderType           text `json:"order_type"`
-	RecordID            text `json:"record_id"`
-	OrderID             text `json:"order_id"`
-	ProductPrice        text `json:"product_price"`
-	DenominatedCurrency text `json:"denominated_currency"`
-	OrderAmount         text `json:"order_amount"`
-	PaidAmount          text `json:"paid_amount"`
-	WithdrawAmount      text `json:"withdraw_amount"`
-	Amount              text `json:"amount"` // of a refund
-	ServiceFee          text `json:"service_fee"`
-	Chain               text `json:"chain"`
-	Contract            text `json:"contract"`
-	Crypto              text `json:"crypto"`
-	TxID                text `json:"txid"`
-	UserID              text `json:"user_id"`
-	MerchantOrderID     text `json:"merchant_order_id"`
-	CustomValue         text `json:"custom_value"`
-
-	Code   jsontext.Value `json:"code"`
-	Extend jsontext.Value `json:"extend"`
+	payStatus, orderType, recordID     text
+	orderID                            text
+	productPrice, denominatedCurrency  text
+	orderAmount                        text
+	paidAmount, withdrawAmount, amount text // of a payment, a withdrawal, a refund
+	serviceFee                         text
+	chain, contract, crypto, txID      text
+	userID, invoiceID                  text
+	merchantOrderID                    text
+	customValue                        text
+	isAnswer                           bool
 }
 
-// extendV1 is the object in which orders and invoices are named.
-type extendV1 struct {
-	MerchantOrderID text `json:"merchant_order_id"`
-	InvoiceID       text `json:"invoice_id"`
-	CustomValue     text `json:"custom_value"`
+// fieldsV1 are the fields by name; those of the object "extend" have it before their own.
+var fieldsV1 = map[string]func(*callbackV1) *text{
+	"pay_status":               func(c *callbackV1) *text { return &c.payStatus },
+	"order_type":               func(c *callbackV1) *text { return &c.orderType },
+	"record_id":                func(c *callbackV1) *text { return &c.recordID },
+	"order_id":                 func(c *callbackV1) *text { return &c.orderID },
+	"product_price":            func(c *callbackV1) *text { return &c.productPrice },
+	"denominated_currency":     func(c *callbackV1) *text { return &c.denominatedCurrency },
+	"order_amount":             func(c *callbackV1) *text { return &c.orderAmount },
+	"paid_amount":              func(c *callbackV1) *text { return &c.paidAmount },
+	"withdraw_amount":          func(c *callbackV1) *text { return &c.withdrawAmount },
+	"amount":                   func(c *callbackV1) *text { return &c.amount },
+	"service_fee":              func(c *callbackV1) *text { return &c.serviceFee },
+	"chain":                    func(c *callbackV1) *text { return &c.chain },
+	"contract":                 func(c *callbackV1) *text { return &c.contract },
+	"crypto":                   func(c *callbackV1) *text { return &c.crypto },
+	"txid":                     func(c *callbackV1) *text { return &c.txID },
+	"user_id":                  func(c *callbackV1) *text { return &c.userID },
+	"merchant_order_id":        func(c *callbackV1) *text { return &c.merchantOrderID },
+	"custom_value":             func(c *callbackV1) *text { return &c.customValue },
+	"extend.invoice_id":        func(c *callbackV1) *text { return &c.invoiceID },
+	"extend.merchant_order_id": func(c *callbackV1) *text { return &c.merchantOrderID },
+	"extend.custom_value":      func(c *callbackV1) *text { return &c.customValue },
+}
+
+func readCallbackV1(body []byte) (c callbackV1, err error) {
+	err = walk(body, func(parent, name []byte, value jsontext.Value) {
+		if parent != nil {
+			if string(parent) != "extend" {
+				return
+			}
+			name = append([]byte("extend."), name...)
+		} else if string(name) == "code" && value.Kind() == '0' {
+			c.isAnswer = true
+		}
+		if field := fieldsV1[string(name)]; field != nil {
+			var t text
+			if t.UnmarshalJSON(value) == nil && t != "" {
+				*field(&c) = t
+			}
+		}
+	})
+	return c, err
 }
 
 // kindsV1 maps the documented order types, and the two of early 2023, to kinds.
@@ -58,64 +86,42 @@ var kindsV1 = map[string]Kind{
 const maxRecordID = 128
 
 func (c v1) ParseCallback(body []byte) (Callback, error) {
-	var in callbackV1
-	if err := decode(body, &in); err != nil {
-		return Callback{}, err
-	}
+	in, err := readCallbackV1(body)
 	switch {
-	case in.Code.Kind() == '0':
+	case err != nil:
+		return Callback{}, err
+	case in.isAnswer:
 		// A signed answer of the API is not a callback, though its signature is valid.
 		return Callback{}, errors.New("body has a code, like an answer of the API")
-	case in.PayStatus == "" || in.OrderType == "" || in.RecordID == "":
+	case in.payStatus == "" || in.orderType == "" || in.recordID == "":
 		return Callback{}, errors.New("pay_status, order_type or record_id is missing")
-	case len(in.RecordID) > maxRecordID || len(in.OrderType) > maxRecordID || len(in.PayStatus) > maxRecordID:
+	case len(in.recordID) > maxRecordID || len(in.orderType) > maxRecordID || len(in.payStatus) > maxRecordID:
 		return Callback{}, errors.New("pay_status, order_type or record_id is too long")
 	}
 
 	cb := Callback{
-		Kind:        kindsV1[strings.ToLower(string(in.OrderType))],
-		Type:        string(in.OrderType),
-		RecordID:    string(in.RecordID),
-		RawStatus:   string(in.PayStatus),
-		Status:      bill.PaymentStatus(strings.ToLower(string(in.PayStatus))),
-		Reference:   string(in.MerchantOrderID),
-		OrderID:     string(in.OrderID),
-		Due:         amountOrZero(in.OrderAmount),
-		Price:       string(in.ProductPrice),
-		Currency:    string(in.DenominatedCurrency),
-		Token:       bill.Token{Crypto: string(in.Crypto), Chain: string(in.Chain), Contract: string(in.Contract)},
-		TxID:        string(in.TxID),
-		ServiceFee:  string(in.ServiceFee),
-		CustomValue: string(in.CustomValue),
-	}
-	subject := string(in.UserID)
-	if in.Extend.Kind() == '{' {
-		var e extendV1
-		if err := decode(in.Extend, &e); err != nil {
-			return Callback{}, err
-		}
-		if e.MerchantOrderID != "" {
-			cb.Reference = string(e.MerchantOrderID)
-		}
-		if cb.CustomValue == "" {
-			cb.CustomValue = string(e.CustomValue)
-		}
-		if subject == "" {
-			subject = string(e.InvoiceID)
-		}
-	}
-	for _, amount := range []text{in.PaidAmount, in.WithdrawAmount, in.Amount} {
-		if amount != "" {
-			cb.Amount = amountOrZero(amount)
-			break
-		}
+		Kind:        kindsV1[strings.ToLower(string(in.orderType))],
+		Type:        string(in.orderType),
+		RecordID:    string(in.recordID),
+		RawStatus:   string(in.payStatus),
+		Status:      bill.PaymentStatus(strings.ToLower(string(in.payStatus))),
+		Reference:   string(in.merchantOrderID),
+		OrderID:     string(in.orderID),
+		Due:         amountOrZero(in.orderAmount),
+		Price:       string(in.productPrice),
+		Currency:    string(in.denominatedCurrency),
+		Token:       bill.Token{Crypto: string(in.crypto), Chain: string(in.chain), Contract: string(in.contract)},
+		TxID:        string(in.txID),
+		ServiceFee:  string(in.serviceFee),
+		CustomValue: string(in.customValue),
+		Amount:      amountOrZero(firstOf(in.paidAmount, in.withdrawAmount, in.amount)),
 	}
 	nothing := cb.Kind == KindOrder && cb.Status == bill.Success && !cb.Amount.IsPositive()
 	if cb.Kind == "" || !cb.Status.Known() || len(cb.Reference) > maxRecordID || nothing {
 		// Kept and handed on as it is, but never taken for a payment.
 		cb.Kind, cb.Status = KindUnknown, ""
 	}
-	cb.Subject = firstOf(cb.Reference, subject, cb.RecordID)
+	cb.Subject = string(firstOf(in.merchantOrderID, in.userID, in.invoiceID, in.recordID))
 	return cb, nil
 }
 
@@ -129,7 +135,7 @@ func amountOrZero(t text) decimal.Decimal {
 	return d
 }
 
-func firstOf(values ...string) string {
+func firstOf(values ...text) text {
 	for _, v := range values {
 		if v != "" {
 			return v

@@ -60,6 +60,11 @@ type Due struct {
 	Token  bill.Token
 }
 
+// usable reports whether payments can be compared with it.
+func (d Due) usable() bool {
+	return d.Amount.IsPositive() && d.Token.Crypto != "" && d.Token.Chain != ""
+}
+
 // Info is what the gateway knows of an order.
 type Info struct {
 	Reference string

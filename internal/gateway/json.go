@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
@@ -17,16 +17,10 @@ const (
 	maxKeys  = 64
 )
 
-// decode reads one JSON object that fills the whole body. It is the only decoder
-// of what comes from the gateway, for callbacks and answers alike.
-//
-// The v1 signature can be extended by anybody who has seen one: the bytes added
-// begin with 0x80 and contain NUL, so a check for UTF-8 and one for control bytes
-// each keep such a body out, and so does refusing anything after the object. Names
-// that differ only in case are refused as duplicates: two parsers would disagree
-// on which of them holds.
+// decode reads one JSON object that fills the whole body. Together with walk, on
+// which it stands, it is the only way in for what comes from the gateway.
 func decode(body []byte, v any) error {
-	if err := wall(body); err != nil {
+	if err := walk(body, nil); err != nil {
 		return err
 	}
 	if err := json.Unmarshal(body, v); err != nil {
@@ -36,7 +30,29 @@ func decode(body []byte, v any) error {
 	return nil
 }
 
-func wall(body []byte) error {
+// visitor is shown the values of the top object and of the objects right below it;
+// parent is the name of the latter and empty for the former. The value of what is
+// an object or array itself is shown as its first byte. Nothing may be kept.
+type visitor func(parent, name []byte, value jsontext.Value)
+
+// A walker reads JSON token by token.
+type walker struct {
+	in    bytes.Buffer
+	d     jsontext.Decoder
+	names [maxDepth][][]byte // of the objects that are open, folded
+}
+
+// walkers are used again: callbacks come in numbers.
+var walkers = sync.Pool{New: func() any { return new(walker) }}
+
+// walk goes through one JSON object that fills the whole body.
+//
+// The v1 signature can be extended by anybody who has seen one: the bytes added
+// begin with 0x80 and contain NUL, so a check for UTF-8 and one for control bytes
+// each keep such a body out, and so does refusing anything after the object. Names
+// that differ only in case are refused as duplicates: two parsers would disagree
+// on which of them holds.
+func walk(body []byte, visit visitor) error {
 	if len(body) == 0 || body[0] != '{' {
 		return errors.New("body is not a JSON object")
 	}
@@ -48,58 +64,124 @@ func wall(body []byte) error {
 			return errors.New("body has control characters")
 		}
 	}
+	w := walkers.Get().(*walker)
+	defer walkers.Put(w)
+	w.in = *bytes.NewBuffer(body)
+	// Our own check for duplicates is the stricter one.
+	w.d.Reset(&w.in, jsontext.AllowDuplicateNames(true))
+	err := w.object(1, nil, visit)
+	if err == nil && len(bytes.TrimRight(body[w.d.InputOffset():], " \t\r\n")) != 0 {
+		err = errors.New("body has something after the JSON object")
+	}
+	w.in = bytes.Buffer{}
+	return err
+}
 
-	d := jsontext.NewDecoder(bytes.NewBuffer(body))
-	var names [maxDepth][]string // of the objects that are open, folded
-	for {
-		depth := d.StackDepth()
-		kind, length := d.StackIndex(depth)
-		isName := kind == '{' && length%2 == 0
-		token, err := d.ReadToken()
+var errMalformed = errors.New("body is not one well-formed JSON object")
+
+// object reads an object at a depth, the top one being at 1. The visitor is nil
+// where nobody looks.
+func (w *walker) object(depth int, parent []byte, visit visitor) error {
+	if err := w.enter(depth); err != nil {
+		return err
+	}
+	names := w.names[depth-1][:0]
+	for w.d.PeekKind() == '"' {
+		name, err := w.d.ReadValue()
 		if err != nil {
-			return errors.New("body is not one well-formed JSON object")
+			return errMalformed
 		}
-		switch token.Kind() {
-		case '{', '[':
-			if depth+1 > maxDepth {
-				return fmt.Errorf("body is nested more than %d deep", maxDepth)
-			}
-			names[depth] = names[depth][:0]
-		case '}', ']':
-			if depth == 1 {
-				rest := bytes.TrimRight(body[d.InputOffset():], " \t\r\n")
-				if len(rest) != 0 {
-					return errors.New("body has something after the JSON object")
-				}
-				return nil
-			}
-		case '"':
-			if !isName {
-				continue
-			}
-			open := &names[depth-1]
-			name := fold(token.String())
-			if slices.Contains(*open, name) {
-				return errors.New("body has a field twice")
-			}
-			if len(*open) == maxKeys {
-				return fmt.Errorf("body has an object with more than %d fields", maxKeys)
-			}
-			*open = append(*open, name)
+		folded, exact := fold(name)
+		if slices.ContainsFunc(names, func(other []byte) bool { return bytes.Equal(other, folded) }) {
+			return errors.New("body has a field twice")
+		}
+		if len(names) == maxKeys {
+			return fmt.Errorf("body has an object with more than %d fields", maxKeys)
+		}
+		names = append(names, folded)
+		w.names[depth-1] = names
+		look := visit
+		if !exact {
+			look = nil // no field of the gateway is written so
+		}
+		if err := w.value(depth, parent, folded, look); err != nil {
+			return err
+		}
+	}
+	return w.leave()
+}
+
+func (w *walker) array(depth int) error {
+	if err := w.enter(depth); err != nil {
+		return err
+	}
+	for {
+		switch w.d.PeekKind() {
+		case ']':
+			return w.leave()
+		case 0:
+			return errMalformed
+		}
+		if err := w.value(depth, nil, nil, nil); err != nil {
+			return err
 		}
 	}
 }
 
-// fold maps names that a case-insensitive parser would take for the same to one
-// form. Upper before lower, because some characters, like the long s of U+017F,
-// have an upper form in common with an ASCII letter and only then a lower one.
-func fold(name string) string {
-	for i := range len(name) {
-		if c := name[i]; c >= utf8.RuneSelf || c >= 'A' && c <= 'Z' {
-			return strings.ToLower(strings.ToUpper(name))
+// value reads what follows a name or stands in an array.
+func (w *walker) value(depth int, parent, name []byte, visit visitor) error {
+	kind := w.d.PeekKind()
+	if kind != '{' && kind != '[' {
+		v, err := w.d.ReadValue()
+		if err != nil {
+			return errMalformed
+		}
+		if visit != nil {
+			visit(parent, name, v)
+		}
+		return nil
+	}
+	if visit != nil {
+		visit(parent, name, jsontext.Value{byte(kind)})
+	}
+	if kind == '[' {
+		return w.array(depth + 1)
+	}
+	if parent != nil {
+		visit = nil // too deep to be shown
+	}
+	return w.object(depth+1, name, visit)
+}
+
+func (w *walker) enter(depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("body is nested more than %d deep", maxDepth)
+	}
+	return w.leave()
+}
+
+// leave reads the bracket that opens or closes what is gone through.
+func (w *walker) leave() error {
+	if _, err := w.d.ReadToken(); err != nil {
+		return errMalformed
+	}
+	return nil
+}
+
+// fold takes a quoted name and maps those that a case-insensitive parser would take
+// for the same to one form; exact says that the name had this form already. Upper
+// before lower, because some characters, like the long s of U+017F, have an upper
+// form in common with an ASCII letter and only then a lower one.
+func fold(quoted []byte) (folded []byte, exact bool) {
+	name := quoted[1 : len(quoted)-1]
+	for _, c := range name {
+		if c == '\\' || c >= utf8.RuneSelf || c >= 'A' && c <= 'Z' {
+			plain, _ := jsontext.AppendUnquote(nil, quoted) // valid, since it was read
+			folded = bytes.ToLower(bytes.ToUpper(plain))
+			return folded, bytes.Equal(folded, plain)
 		}
 	}
-	return name
+	return bytes.Clone(name), true // the decoder uses the memory again
 }
 
 // Reserialize returns a JSON object in compact form with every string in its

@@ -83,7 +83,7 @@ func (c v1) Create(ctx context.Context, o Order) (Created, error) {
 // which knows prices in USD only. An amount that neither tells is an error.
 func (c v1) Due(ctx context.Context, o Order) (Due, error) {
 	infos, err := c.Lookup(ctx, []string{o.Reference})
-	if info, ok := infos[o.Reference]; err == nil && ok && info.Due.Amount.IsPositive() && info.Due.Token.Chain != "" {
+	if info, ok := infos[o.Reference]; err == nil && ok && info.Due.usable() {
 		return info.Due, nil
 	}
 	if err == nil {
@@ -122,17 +122,20 @@ func (c v1) rate(ctx context.Context, o Order) (Due, error) {
 	if err != nil {
 		return Due{}, err
 	}
-	listed, ok := tokens[o.TokenID]
-	if !ok {
-		return Due{}, fmt.Errorf("/coin/all: token %s is not listed", o.TokenID)
+	due := Due{Amount: amount, Token: tokens[o.TokenID].Token}
+	if !due.usable() {
+		return Due{}, fmt.Errorf("/coin/all: token %s is not listed with its coin and chain", o.TokenID)
 	}
-	return Due{Amount: amount, Token: listed.Token}, nil
+	return due, nil
 }
 
 // CreateHosted posts to /concise/url/get ("Hosted Checkout Page Integration"),
 // which is priced in USD; the buyer chooses the coin on the gateway's page.
 func (c v1) CreateHosted(ctx context.Context, o Order) (string, error) {
 	const path = "/concise/url/get"
+	if o.Currency != "USD" {
+		return "", &Error{Failure: Refused, Endpoint: path, Err: errors.New("the hosted page is priced in USD only")}
+	}
 	var out struct {
 		Data struct {
 			PaymentURL text `json:"payment_url"`

@@ -11,20 +11,30 @@ import (
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/store"
 )
 
+// A message is a callback that was read and is ready to be applied.
+type message struct {
+	store.Callback
+	account Account
+	content gateway.Callback
+	raw     []byte
+}
+
+// read reads a callback, before the transaction that everybody waits for.
+func read(a Account, c store.Callback) (m message, err error) {
+	m = message{Callback: c, account: a}
+	if m.raw, err = gateway.Reserialize(c.Body); err != nil {
+		return m, err
+	}
+	m.content, err = a.Client.ParseCallback(c.Body)
+	return m, err
+}
+
 // apply resolves one callback: bill, event and deliveries. With doubt it is handed
 // on without being believed: nothing is counted, and its type says that it is not
 // known what happened.
-func (r *Resolver) apply(tx *store.Tx, a Account, c store.Callback, doubt bool) error {
-	raw, err := gateway.Reserialize(c.Body)
-	if err != nil {
-		return err
-	}
-	cb, err := a.Client.ParseCallback(c.Body)
-	if err != nil {
-		return err
-	}
-
-	data := event.Data{Account: a.Name, API: a.API, Origin: event.FromCallback, Raw: json.RawMessage(raw)}
+func (r *Resolver) apply(tx *store.Tx, m message, doubt bool) error {
+	a, c, cb := m.account, m.Callback, m.content
+	data := event.Data{Account: a.Name, API: a.API, Origin: event.FromCallback, Raw: json.RawMessage(m.raw)}
 	eventType := string(cb.Kind) + "." + string(cb.Status)
 	network := ""
 	switch {

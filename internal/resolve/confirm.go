@@ -27,10 +27,14 @@ const unlisted = 5
 // what it denies is marked as refuted, and what cannot be asked about is handed on
 // without being believed.
 func (r *Resolver) confirm(ctx context.Context, a Account, log *zap.Logger, c store.Callback) error {
-	cb, err := a.Client.ParseCallback(c.Body)
-	if err != nil || cb.Kind != gateway.KindOrder || cb.Reference == "" {
+	m, err := read(a, c)
+	if err != nil {
+		return r.postpone(ctx, c, err.Error(), missing)
+	}
+	cb := m.content
+	if cb.Kind != gateway.KindOrder || cb.Reference == "" {
 		log.Warn("handing on stale callback that cannot be confirmed", zap.Int64("callback", c.Number), zap.String("kind", c.Kind))
-		return r.store.Write(ctx, func(tx *store.Tx) error { return r.apply(tx, a, c, true) })
+		return r.store.WriteInBackground(ctx, func(tx *store.Tx) error { return r.apply(tx, m, true) })
 	}
 
 	infos, err := a.Client.Lookup(ctx, []string{cb.Reference})
@@ -39,18 +43,18 @@ func (r *Resolver) confirm(ctx context.Context, a Account, log *zap.Logger, c st
 			return r.postpone(ctx, c, err.Error(), confirmWaits[c.Tries])
 		}
 		log.Warn("handing on stale callback that cannot be confirmed", zap.Int64("callback", c.Number), zap.Error(err))
-		return r.store.Write(ctx, func(tx *store.Tx) error { return r.apply(tx, a, c, true) })
+		return r.store.WriteInBackground(ctx, func(tx *store.Tx) error { return r.apply(tx, m, true) })
 	}
 	info, known := infos[cb.Reference]
 	switch {
 	case known && listed(info, cb):
 		log.Info("confirming stale callback", zap.Int64("callback", c.Number))
-		return r.store.Write(ctx, func(tx *store.Tx) error { return r.apply(tx, a, c, false) })
+		return r.store.WriteInBackground(ctx, func(tx *store.Tx) error { return r.apply(tx, m, false) })
 	case c.Tries < unlisted:
 		return r.postpone(ctx, c, "the gateway does not list the payment", confirmWaits[c.Tries])
 	default:
 		log.Warn("refuting stale callback that the gateway does not confirm", zap.Int64("callback", c.Number))
-		return r.store.Write(ctx, func(tx *store.Tx) error {
+		return r.store.WriteInBackground(ctx, func(tx *store.Tx) error {
 			return tx.FinishCallback(c.Number, store.Refuted, "the gateway does not list the payment", r.now())
 		})
 	}

@@ -123,7 +123,7 @@ func (r *Resolver) pass(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 		for _, reference := range references {
-			if err := r.store.Write(ctx, func(tx *store.Tx) error { return r.expire(tx, a, reference) }); err != nil {
+			if err := r.store.WriteInBackground(ctx, func(tx *store.Tx) error { return r.expire(tx, a, reference) }); err != nil {
 				return false, err
 			}
 		}
@@ -136,7 +136,7 @@ func (r *Resolver) pass(ctx context.Context) (more bool, err error) {
 // gets its own, so that one that cannot be resolved does not hold up the others.
 func (r *Resolver) resolve(ctx context.Context, accounts map[string]Account, log *zap.Logger, list []store.Callback) error {
 	// Only what needs no question to the gateway can share a transaction.
-	var plain []store.Callback
+	var plain []message
 	for _, c := range list {
 		account, ok := accounts[c.Account]
 		switch {
@@ -150,15 +150,23 @@ func (r *Resolver) resolve(ctx context.Context, accounts map[string]Account, log
 				return err
 			}
 		default:
-			plain = append(plain, c)
+			m, err := read(account, c)
+			if err != nil {
+				log.Error("resolving callback", zap.Int64("callback", c.Number), zap.Error(err))
+				if err := r.postpone(ctx, c, err.Error(), missing); err != nil {
+					return err
+				}
+				continue
+			}
+			plain = append(plain, m)
 		}
 	}
 	if len(plain) == 0 {
 		return nil
 	}
-	err := r.store.Write(ctx, func(tx *store.Tx) error {
-		for _, c := range plain {
-			if err := r.apply(tx, accounts[c.Account], c, false); err != nil {
+	err := r.store.WriteInBackground(ctx, func(tx *store.Tx) error {
+		for _, m := range plain {
+			if err := r.apply(tx, m, false); err != nil {
 				return err
 			}
 		}
@@ -167,13 +175,13 @@ func (r *Resolver) resolve(ctx context.Context, accounts map[string]Account, log
 	if err == nil || ctx.Err() != nil || errors.Is(err, store.ErrClosed) {
 		return err
 	}
-	for _, c := range plain {
-		err := r.store.Write(ctx, func(tx *store.Tx) error { return r.apply(tx, accounts[c.Account], c, false) })
+	for _, m := range plain {
+		err := r.store.WriteInBackground(ctx, func(tx *store.Tx) error { return r.apply(tx, m, false) })
 		if err == nil {
 			continue
 		}
-		log.Error("resolving callback", zap.Int64("callback", c.Number), zap.Error(err))
-		if err := r.postpone(ctx, c, err.Error(), missing); err != nil {
+		log.Error("resolving callback", zap.Int64("callback", m.Number), zap.Error(err))
+		if err := r.postpone(ctx, m.Callback, err.Error(), missing); err != nil {
 			return err
 		}
 	}
@@ -181,7 +189,7 @@ func (r *Resolver) resolve(ctx context.Context, accounts map[string]Account, log
 }
 
 func (r *Resolver) postpone(ctx context.Context, c store.Callback, problem string, wait time.Duration) error {
-	return r.store.Write(ctx, func(tx *store.Tx) error {
+	return r.store.WriteInBackground(ctx, func(tx *store.Tx) error {
 		return tx.PostponeCallback(c.Number, problem, r.now().Add(wait))
 	})
 }

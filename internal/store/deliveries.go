@@ -105,7 +105,7 @@ type Try struct {
 // RecordTry stores the outcome of a try. When the delivery is over, well or badly,
 // the next one of its upstream and subject becomes due.
 func (s *Store) RecordTry(ctx context.Context, t Try, now time.Time) error {
-	return s.Write(ctx, func(tx *Tx) error {
+	return s.WriteInBackground(ctx, func(tx *Tx) error {
 		var due any
 		if t.State == PendingDelivery {
 			due = ms(t.DueAt)

@@ -28,10 +28,11 @@ type Store struct {
 	writer *sql.DB
 	conn   *sql.Conn // the only connection that writes
 
-	ops     chan *op
-	closing chan struct{}
-	done    chan struct{}
-	once    sync.Once
+	urgent     chan *op
+	background chan *op
+	closing    chan struct{}
+	done       chan struct{}
+	once       sync.Once
 
 	statements map[string]*sql.Stmt // of conn, used by the writing goroutine alone
 
@@ -59,7 +60,8 @@ func start(ctx context.Context, reader, writer *sql.DB) (*Store, error) {
 		reader:     reader,
 		writer:     writer,
 		conn:       conn,
-		ops:        make(chan *op, maxGroup),
+		urgent:     make(chan *op, maxGroup),
+		background: make(chan *op, maxGroup),
 		closing:    make(chan struct{}),
 		done:       make(chan struct{}),
 		statements: make(map[string]*sql.Stmt),

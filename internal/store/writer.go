@@ -4,11 +4,20 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"runtime"
 	"runtime/debug"
+	"time"
 )
 
-// maxGroup bounds how many operations share one commit.
-const maxGroup = 256
+const (
+	// maxGroup bounds how many operations share one commit.
+	maxGroup = 256
+	// busyFor is how long after an urgent operation more of them are expected.
+	busyFor = 10 * time.Millisecond
+	// backgroundShare is the part of its time, one in so many, that the writer gives
+	// to background operations while urgent ones keep coming.
+	backgroundShare = 10
+)
 
 // A Tx is a write transaction. It is only valid inside the function it is given to.
 type Tx struct {
@@ -19,9 +28,10 @@ type Tx struct {
 
 // op is one operation that waits for its commit.
 type op struct {
-	do   func(*Tx) error
-	one  bool // a single statement, which undoes itself when it fails
-	done chan error
+	do         func(*Tx) error
+	one        bool // a single statement, which undoes itself when it fails
+	background bool
+	done       chan error
 }
 
 // Write runs a function in a write transaction and returns after its commit has
@@ -29,6 +39,13 @@ type op struct {
 // undone alone if it returns an error. A function must not wait for anything.
 func (s *Store) Write(ctx context.Context, do func(*Tx) error) error {
 	return s.submit(ctx, &op{do: do, done: make(chan error, 1)})
+}
+
+// WriteInBackground is like Write for work that nobody waits for, like resolving
+// and forwarding. While somebody does wait, for a callback's answer or a bill, it
+// gets a share of the writer's time, so that it is slower but never stands still.
+func (s *Store) WriteInBackground(ctx context.Context, do func(*Tx) error) error {
+	return s.submit(ctx, &op{do: do, background: true, done: make(chan error, 1)})
 }
 
 // submit queues an operation and waits for its outcome. Once queued it may be
@@ -40,8 +57,12 @@ func (s *Store) submit(ctx context.Context, o *op) error {
 		return ErrClosed
 	default:
 	}
+	queue := s.urgent
+	if o.background {
+		queue = s.background
+	}
 	select {
-	case s.ops <- o:
+	case queue <- o:
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.closing:
@@ -61,34 +82,75 @@ func (s *Store) submit(ctx context.Context, o *op) error {
 }
 
 // writeLoop takes the first operation that waits and whatever has come meanwhile.
-// An operation that comes alone is not kept waiting for others.
+// An urgent operation that comes alone is not kept waiting for others.
 func (s *Store) writeLoop() {
 	defer close(s.done)
-	group := make([]*op, 0, maxGroup)
+	var (
+		group      = make([]*op, 0, maxGroup)
+		lastUrgent time.Time // when an urgent operation was last seen
+		rested     time.Time // when background operations have their turn again
+	)
 	for {
 		group = group[:0]
+		background := s.background
+		now := time.Now()
+		var turn <-chan time.Time
+		if wait := rested.Sub(now); wait > 0 && now.Sub(lastUrgent) < busyFor {
+			background, turn = nil, time.After(min(wait, busyFor))
+		}
 		select {
-		case o := <-s.ops:
+		case o := <-s.urgent:
 			group = append(group, o)
+		case o := <-background:
+			group = append(group, o)
+		case <-turn:
+			continue
 		case <-s.closing:
 			select {
-			case o := <-s.ops:
+			case o := <-s.urgent:
+				group = append(group, o)
+			case o := <-s.background:
 				group = append(group, o)
 			default:
 				return
 			}
 		}
-	more:
-		for len(group) < maxGroup {
-			select {
-			case o := <-s.ops:
-				group = append(group, o)
-			default:
-				break more
+		// Those who are about to come are let through first. This waits for nobody:
+		// where no other goroutine can run it returns at once.
+		for grown := 0; grown < len(group); {
+			grown = len(group)
+			runtime.Gosched()
+			group = fill(group, s.urgent)
+		}
+		group = fill(group, background)
+
+		start, hadBackground := time.Now(), false
+		for _, o := range group {
+			if o.background {
+				hadBackground = true
+			} else {
+				lastUrgent = start
 			}
 		}
 		s.commit(group)
+		if hadBackground {
+			end := time.Now()
+			rested = end.Add((backgroundShare - 1) * end.Sub(start))
+		}
 	}
+}
+
+// fill adds what waits in a queue to a group.
+func fill(group []*op, queue <-chan *op) []*op {
+	for len(group) < maxGroup {
+		select {
+		case o := <-queue:
+			group = append(group, o)
+		default:
+			return group
+		}
+	}
+	return group
 }
 
 // commit runs a group of operations in one transaction and tells each its outcome.

@@ -88,12 +88,15 @@ func TestALoneOperationIsCommittedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, path := open(t)
 		before, began := commits(t, path), time.Now()
-		for i := range 20 {
+		for i := range 10 {
 			if _, err := s.AddCallback(t.Context(), callback(strconv.Itoa(i))); err != nil {
 				t.Fatal(err)
 			}
-			if got := commits(t, path) - before; got != i+1 {
-				t.Fatalf("%d commits after %d operations", got, i+1)
+			if err := s.WriteInBackground(t.Context(), mark(strconv.Itoa(i))); err != nil {
+				t.Fatal(err)
+			}
+			if got := commits(t, path) - before; got != 2*i+2 {
+				t.Fatalf("%d commits after %d operations", got, 2*i+2)
 			}
 		}
 		// In the bubble time passes only while everybody waits for it.
@@ -118,10 +121,10 @@ func TestOperationsTakeEffectInTheirOrder(t *testing.T) {
 
 // failures are the ways in which an operation can fail halfway.
 var failures = map[string]func(*Tx) error{
-	"error":     func(*Tx) error { return errors.New("no") },
-	"panic":     func(*Tx) error { panic("no") },
-	"nil map":   func(*Tx) error { var m map[string]int; m["a"] = 1; return nil },
-	"bad query": func(tx *Tx) error { return tx.exec("INSERT INTO nowhere VALUES (1)") },
+	"error":        func(*Tx) error { return errors.New("no") },
+	"panic":        func(*Tx) error { panic("no") },
+	"nil function": func(*Tx) error { return new(op).do(nil) },
+	"bad query":    func(tx *Tx) error { return tx.exec("INSERT INTO nowhere VALUES (1)") },
 	"constraint": func(tx *Tx) error {
 		return tx.exec("INSERT INTO deliveries (event, account, upstream, subject, state, created_at, updated_at) VALUES ('none', '', '', '', '', 0, 0)")
 	},
@@ -177,8 +180,8 @@ func TestAnOperationThatFailsIsUndoneAlone(t *testing.T) {
 
 func TestAPanicInAnOperationIsReportedWithItsPlace(t *testing.T) {
 	s, _ := open(t)
-	err := s.Write(t.Context(), failures["nil map"])
-	if err == nil || !strings.Contains(err.Error(), "nil map") || !strings.Contains(err.Error(), "writer_test.go") {
+	err := s.Write(t.Context(), failures["nil function"])
+	if err == nil || !strings.Contains(err.Error(), "nil pointer") || !strings.Contains(err.Error(), "writer_test.go") {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -231,28 +234,83 @@ func TestACallerWhoLeavesLearnsTheTruthAboutAQueuedOperation(t *testing.T) {
 }
 
 func TestACallerWhoLeavesBeforeTheQueueHasRoomLeavesNothing(t *testing.T) {
+	for name, write := range writes {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, _ := open(t)
+				release := hold(t, s)
+				var queued sync.WaitGroup
+				for range maxGroup {
+					queued.Go(func() { _ = write(s, t.Context(), func(*Tx) error { return nil }) })
+				}
+				synctest.Wait()
+				ctx, cancel := context.WithCancel(t.Context())
+				outcome := make(chan error, 1)
+				go func() { outcome <- write(s, ctx, mark("not queued")) }()
+				synctest.Wait()
+				cancel()
+				if err := <-outcome; !errors.Is(err, context.Canceled) {
+					t.Errorf("error is %v", err)
+				}
+				release()
+				queued.Wait()
+				if got := marks(t, s); len(got) != 0 {
+					t.Errorf("traces of %q", got)
+				}
+			})
+		})
+	}
+}
+
+// writes are the two ways to run an operation.
+var writes = map[string]func(*Store, context.Context, func(*Tx) error) error{
+	"urgent": (*Store).Write, "background": (*Store).WriteInBackground,
+}
+
+func TestUrgentAndBackgroundOperationsShareACommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, _ := open(t)
-		release := hold(t, s)
-		var queued sync.WaitGroup
-		for range cap(s.ops) {
-			queued.Go(func() { _ = s.Write(t.Context(), func(*Tx) error { return nil }) })
+		s, path := open(t)
+		before := commits(t, path)
+		for i, err := range together(t, s, 20, func(i int) error {
+			if i%2 == 0 {
+				return s.WriteInBackground(t.Context(), mark(strconv.Itoa(i)))
+			}
+			return s.Write(t.Context(), mark(strconv.Itoa(i)))
+		}) {
+			if err != nil {
+				t.Errorf("operation %d: %v", i, err)
+			}
 		}
-		synctest.Wait()
-		ctx, cancel := context.WithCancel(t.Context())
-		outcome := make(chan error, 1)
-		go func() { outcome <- s.Write(ctx, mark("not queued")) }()
-		synctest.Wait()
-		cancel()
-		if err := <-outcome; !errors.Is(err, context.Canceled) {
-			t.Errorf("error is %v", err)
-		}
-		release()
-		queued.Wait()
-		if got := marks(t, s); len(got) != 0 {
-			t.Errorf("traces of %q", got)
+		if got := commits(t, path) - before; got != 1 || len(marks(t, s)) != 20 {
+			t.Errorf("%d operations in %d commits", len(marks(t, s)), got)
 		}
 	})
+}
+
+func TestBackgroundOperationsDoNotStandStillWhileUrgentOnesKeepComing(t *testing.T) {
+	s, _ := open(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	var urgent sync.WaitGroup
+	for w := range 8 {
+		urgent.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				if err := s.Write(context.Background(), mark(fmt.Sprintf("urgent %d/%d", w, i))); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 20 {
+		if err := s.WriteInBackground(t.Context(), mark(fmt.Sprintf("background %d", i))); err != nil {
+			t.Error(err)
+		}
+	}
+	cancel()
+	urgent.Wait()
+	if got := column[int](t, s, "SELECT count(*) FROM events WHERE id LIKE 'background %'"); got[0] != 20 {
+		t.Errorf("%d are there", got[0])
+	}
 }
 
 // TestClosingUnderLoad closes while operations come in from all sides. Whatever
@@ -312,11 +370,15 @@ func TestClosingCommitsWhatWaitsAndHangsNobody(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "ccpayment.db")
 		s := openAt(t, path)
 		release := hold(t, s)
-		const n = maxGroup + 50 // more than the queue takes
+		const n = 2*maxGroup + 50 // more than the queues take
 		outcome := make([]error, n)
 		var wg sync.WaitGroup
 		for i := range n {
-			wg.Go(func() { outcome[i] = s.Write(t.Context(), mark(strconv.Itoa(i))) })
+			write := s.Write
+			if i%3 == 0 {
+				write = s.WriteInBackground
+			}
+			wg.Go(func() { outcome[i] = write(t.Context(), mark(strconv.Itoa(i))) })
 		}
 		synctest.Wait()
 		closed := make(chan error, 1)
@@ -369,13 +431,25 @@ func limitPages(t *testing.T, s *Store, more int) {
 // large is a callback that needs pages of its own.
 func large(record string) Callback {
 	c := callback(record)
-	c.Body = []byte(strings.Repeat("x", 10<<10))
+	c.Body = []byte(strings.Repeat("x", 40<<10))
 	return c
+}
+
+// sale is an operation on three tables: a bill with its event and delivery.
+func sale(reference, note string) func(*Tx) error {
+	return func(tx *Tx) error {
+		if err := tx.AddEvent(eventOf(reference, reference), []string{"shop"}, noon); err != nil {
+			return err
+		}
+		rec := opened(reference)
+		rec.Note = note
+		return tx.SaveBill(&rec, noon)
+	}
 }
 
 func TestOnAFullDiskALoneOperationFailsAndLeavesNothing(t *testing.T) {
 	s, _ := open(t)
-	limitPages(t, s, 8)
+	limitPages(t, s, 30)
 	var done []string
 	var full error
 	for i := 0; full == nil && i < 100; i++ {
@@ -395,10 +469,8 @@ func TestOnAFullDiskALoneOperationFailsAndLeavesNothing(t *testing.T) {
 	if got := column[string](t, s, records); len(done) == 0 || !slices.Equal(got, done) {
 		t.Errorf("reported as done: %q; there: %q", done, got)
 	}
-	if err := s.Write(t.Context(), func(tx *Tx) error {
-		return errors.Join(mark("half")(tx), tx.exec("INSERT INTO callbacks SELECT 99, account, kind, 'copy', status, state, problem, tries, due_at, signed_at, received_at, resolved_at, body FROM callbacks LIMIT 1"))
-	}); err == nil || !strings.Contains(err.Error(), "full") {
-		t.Errorf("an operation of two statements: %v", err)
+	if err := s.Write(t.Context(), sale("half", string(large("").Body))); err == nil || !strings.Contains(err.Error(), "full") {
+		t.Errorf("an operation of several statements: %v", err)
 	}
 	if got := marks(t, s); len(got) != 0 {
 		t.Errorf("half an operation is there: %q", got)
@@ -408,7 +480,7 @@ func TestOnAFullDiskALoneOperationFailsAndLeavesNothing(t *testing.T) {
 	if added, err := s.AddCallback(t.Context(), large("later")); !added || err != nil {
 		t.Errorf("with room again: %v, %v", added, err)
 	}
-	write(t, s, mark("whole"))
+	write(t, s, sale("whole", ""))
 }
 
 // TestOnAFullDiskAGroupLosesNothing is about SQLite's own rollback: the statement
@@ -424,7 +496,6 @@ func TestOnAFullDiskAGroupLosesNothing(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s, _ := open(t)
 				const n = 20
-				// An operation is a callback, or a bill with its event and delivery.
 				run := func(i int) error {
 					record := strconv.Itoa(i)
 					switch {
@@ -432,33 +503,29 @@ func TestOnAFullDiskAGroupLosesNothing(t *testing.T) {
 						_, err := s.AddCallback(t.Context(), large(record))
 						return err
 					case slices.Contains(tooLarge, i):
-						return s.Write(t.Context(), func(tx *Tx) error {
-							rec := opened(record)
-							rec.Note = string(large(record).Body)
-							return errors.Join(tx.AddEvent(eventOf(record, record), []string{"shop"}, noon), tx.SaveBill(&rec, noon))
-						})
+						return s.Write(t.Context(), sale(record, string(large(record).Body)))
 					case i%2 == 0:
 						_, err := s.AddCallback(t.Context(), callback(record))
 						return err
 					default:
-						return s.Write(t.Context(), func(tx *Tx) error {
-							rec := opened(record)
-							return errors.Join(tx.AddEvent(eventOf(record, record), []string{"shop"}, noon), tx.SaveBill(&rec, noon))
-						})
+						return s.Write(t.Context(), sale(record, ""))
 					}
 				}
-				// there tells how much of an operation can be seen.
+				// there tells how much of an operation can be seen: a row, or three.
 				there := func(i int) (parts, whole int) {
-					for _, n := range column[int](t, s, `SELECT count(*) FROM callbacks WHERE record_id = ?1 UNION ALL
-						SELECT count(*) FROM bills WHERE reference = ?1 UNION ALL SELECT count(*) FROM deliveries WHERE event = ?1`, strconv.Itoa(i)) {
+					for _, n := range column[int](t, s, `SELECT count(*) FROM callbacks WHERE record_id = ?1
+						UNION ALL SELECT count(*) FROM bills WHERE reference = ?1
+						UNION ALL SELECT count(*) FROM events WHERE id = ?1
+						UNION ALL SELECT count(*) FROM deliveries WHERE event = ?1`, strconv.Itoa(i)) {
 						parts += n
 					}
-					return parts, 1 + i%2
+					return parts, 1 + i%2*2
 				}
 
-				limitPages(t, s, 2)
+				limitPages(t, s, 6)
 				outcome := together(t, s, n, run)
 				failed := 0
+				var unexplained error
 				for i, err := range outcome {
 					parts, whole := there(i)
 					switch {
@@ -467,11 +534,14 @@ func TestOnAFullDiskAGroupLosesNothing(t *testing.T) {
 					case parts != 0 && parts != whole:
 						t.Errorf("operation %d is there by half", i)
 					case err != nil && !strings.Contains(err.Error(), "full"):
-						t.Errorf("operation %d: the operator is not told why: %v", i, err)
+						unexplained = err
 					}
 					if err != nil {
 						failed++
 					}
+				}
+				if unexplained != nil {
+					t.Errorf("the operator is not told why: %v", unexplained)
 				}
 				if failed < len(tooLarge) {
 					t.Errorf("%d operations failed, though %d have no room", failed, len(tooLarge))

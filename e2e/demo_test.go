@@ -1,0 +1,177 @@
+package e2e
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+)
+
+const (
+	shop      = "http://localhost:8080"
+	simulator = "http://localhost:8081"
+)
+
+// One test, because the example has fixed ports and the walk is one story.
+func TestThePathOfAPaymentInTheDemo(t *testing.T) {
+	server := startDemo(t)
+	for _, link := range []string{shop, simulator, simulator + "/inbox"} {
+		eventually(t, "the program says where to click: "+link, func() bool { return strings.Contains(server.output(), link) })
+	}
+
+	// 1. A person without JavaScript orders two field guides.
+	b := newBrowser(t)
+	b.open(shop + "/")
+	b.submit(`value="field-guide"`, map[string]string{"quantity": "2", "method": "usdt-trc20"})
+	if !strings.HasPrefix(b.at.Path, "/pay/bills/") {
+		t.Fatalf("after ordering, the browser is at %s", b.at)
+	}
+	bill := b.at.String()
+	if !strings.Contains(b.page, `data-status="awaiting_payment"`) {
+		t.Errorf("the page does not wait for a payment:\n%s", b.page)
+	}
+	due := regexp.MustCompile(`Send exactly ([0-9.]+) USDT on TRC20`).FindStringSubmatch(b.page)
+	if due == nil {
+		t.Fatalf("the page does not say what to send:\n%s", b.page)
+	}
+	for _, image := range regexp.MustCompile(`(?:src|href)="(/pay/[^"]+)"`).FindAllStringSubmatch(b.page, -1) {
+		resp, err := http.Get(shop + image[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 200 {
+			t.Errorf("%s: status %d", image[1], resp.StatusCode)
+		}
+	}
+
+	// 2. They pay half of it, and are told what is left.
+	reference := regexp.MustCompile(`Order reference: <code[^>]*>([^<]+)</code>`).FindStringSubmatch(b.page)[1]
+	pay := newBrowser(t)
+	pay.open(simulator + "/")
+	orders := pay.page
+	if !strings.Contains(orders, reference) || !strings.Contains(orders, due[1]) {
+		t.Errorf("the simulator does not show order %s of %s", reference, due[1])
+	}
+	act := func(action string) {
+		t.Helper()
+		resp, err := http.PostForm(simulator+"/sandbox/orders/"+reference+"/"+action, url.Values{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 200 {
+			t.Fatalf("%s: status %d", action, resp.StatusCode)
+		}
+	}
+	status := func(want string) {
+		t.Helper()
+		eventually(t, "the page says "+want, func() bool {
+			b.open(bill)
+			return strings.Contains(b.page, `data-status="`+want+`"`)
+		})
+	}
+	act("pay-part")
+	status("underpaid")
+	left := regexp.MustCompile(`Send exactly ([0-9.]+) USDT on TRC20`).FindStringSubmatch(b.page)
+	if left == nil || left[1] == due[1] {
+		t.Errorf("the page asks for %v of %s", left, due[1])
+	}
+
+	// 3. A forged callback changes nothing.
+	act("bad-signature")
+	status("underpaid")
+
+	// 4. They pay the rest.
+	act("pay")
+	status("paid")
+	if strings.Contains(b.page, "qr.svg") || strings.Contains(b.page, "Send exactly") {
+		t.Errorf("the paid page still asks for money:\n%s", b.page)
+	}
+	if !strings.Contains(b.page, `href="/thanks/"`) {
+		t.Error("the paid page does not lead back to the shop")
+	}
+
+	// 5. The shop's backend has both events, in order, each once and rightly signed.
+	type entry struct {
+		ID, Type, Subject string
+		Verified          bool
+		Times             int
+		Event             struct {
+			Data struct {
+				Bill struct{ Status, Due, Paid string }
+			}
+		}
+	}
+	var events []entry
+	inbox := func() []entry {
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, simulator+"/inbox", nil)
+		req.Header.Set("Accept", "application/json")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []entry
+		if err := json.Unmarshal(body, &all); err != nil {
+			t.Fatalf("%v: %s", err, body)
+		}
+		return all
+	}
+	eventually(t, "both events are in the inbox", func() bool {
+		events = inbox()
+		return len(events) >= 2
+	})
+	if len(events) != 2 {
+		t.Fatalf("%d events, want 2: %v", len(events), events)
+	}
+	for i, want := range []struct{ eventType, status string }{{"bill.paid", "paid"}, {"bill.underpaid", "underpaid"}} { // newest first
+		e := events[i]
+		if e.Type != want.eventType || e.Subject != reference || !e.Verified || e.Times != 1 || e.Event.Data.Bill.Status != want.status {
+			t.Errorf("event %d: %+v", i, e)
+		}
+	}
+	if paid := events[0].Event.Data.Bill; paid.Due != due[1] || paid.Paid != due[1] {
+		t.Errorf("due %s, paid %s, shown to the buyer %s", paid.Due, paid.Paid, due[1])
+	}
+}
+
+// The demo's inbox takes only what is signed with its secret; were it to take
+// anything, the test above would prove nothing.
+func TestTheInboxRefusesForeignSignatures(t *testing.T) {
+	startDemo(t)
+	wh, err := standardwebhooks.NewWebhook("whsec_b3RoZXItc2VjcmV0LW90aGVyLXNlY3JldC1vdGhlcg==")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := `{"specversion":"1.0","id":"evt_1","source":"/x","type":"bill.paid"}`
+	at := time.Now()
+	sign, err := wh.Sign("evt_1", at, []byte(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, simulator+"/inbox", strings.NewReader(body))
+	req.Header.Set("Content-Type", "application/cloudevents+json")
+	req.Header.Set("Webhook-Id", "evt_1")
+	req.Header.Set("Webhook-Timestamp", strconv.FormatInt(at.Unix(), 10))
+	req.Header.Set("Webhook-Signature", sign)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+}
