@@ -389,7 +389,8 @@ func TestRefusedOrders(t *testing.T) {
 		{"plain text", "text/plain", "field-guide", nil, 415, "unsupported_type"},
 		{"a large body", form, strings.Repeat("x", 70000), nil, 413, "too_large"},
 		{"a foreign page", form, cart, []string{"Origin", "https://evil.example.com"}, 403, "origin_not_allowed"},
-		{"a sandboxed page", form, cart, []string{"Origin", "null"}, 403, "origin_not_allowed"},
+		{"a page of unknown origin", form, cart, []string{"Origin", "null"}, 403, "origin_not_allowed"},
+		{"a sandboxed page", form, cart, []string{"Origin", "null", "Sec-Fetch-Site", "cross-site"}, 403, "origin_not_allowed"},
 		{"a foreign page without Origin", form, cart, []string{"Sec-Fetch-Site", "cross-site"}, 403, "origin_not_allowed"},
 		{"a key with spaces", form, cart, []string{"Idempotency-Key", "a b"}, 400, "bad_request"},
 	} {
@@ -417,6 +418,11 @@ func TestRefusedOrders(t *testing.T) {
 	resp, page := s.do(http.MethodPost, "/pay/bills", "item=lantern", "Content-Type", form, "Accept", "text/html")
 	if resp.StatusCode != 422 || !strings.Contains(page, "<h1>") || !strings.Contains(page, "lantern") {
 		t.Errorf("a browser got %d:\n%s", resp.StatusCode, page)
+	}
+
+	// A page of the shop itself that sends no referrer has no origin either.
+	if resp, _ := s.buy(cart, "Origin", "null", "Sec-Fetch-Site", "same-origin"); resp.StatusCode != 201 {
+		t.Errorf("own page without referrer: %d", resp.StatusCode)
 	}
 
 	// The allowed origin may, and is told so.

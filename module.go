@@ -59,6 +59,7 @@ type App struct {
 
 	mu     *sync.Mutex // a pointer, because modules are registered by value
 	engine *engine
+	closed bool
 }
 
 // CaddyModule returns the Caddy module information.
@@ -123,12 +124,12 @@ func (a *App) Cleanup() error {
 	if a.transport != nil {
 		a.transport.CloseIdleConnections()
 	}
+	a.closed = true
 	if a.engine == nil {
 		return nil
 	}
 	a.engine.detach(a)
 	_, err := engines.Delete(a.engine.location)
-	a.engine = nil
 	return err
 }
 
@@ -138,7 +139,12 @@ func (a *App) open() (*engine, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.engine != nil {
+		// After Cleanup too: a reload does not wait for requests under way. The store
+		// is still open then, for the new configuration, or says that it is closed.
 		return a.engine, nil
+	}
+	if a.closed {
+		return nil, store.ErrClosed
 	}
 	location := a.storage.Location()
 	v, _, err := engines.LoadOrNew(location, func() (caddy.Destructor, error) {

@@ -23,6 +23,11 @@ func (h *Bill) checkOrigin(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	origin := origins[0]
+	if origin == "null" {
+		// Also what a page of this very host sends whose policy is no-referrer. Only
+		// the browser itself can tell it from a foreign one.
+		return r.Header.Get("Sec-Fetch-Site") == "same-origin"
+	}
 	if slices.Contains(h.AllowOrigin, origin) {
 		w.Header().Set("Access-Control-Allow-Origin", origin)
 		w.Header().Set("Access-Control-Expose-Headers", "Location, Retry-After")

@@ -25,12 +25,12 @@ func TestWhichTypesAnUpstreamWants(t *testing.T) {
 		{[]string{"["}, "", "bill.paid"},
 	} {
 		u := &Upstream{Types: c.types}
-		for _, eventType := range strings.Fields(c.wanted) {
+		for eventType := range strings.FieldsSeq(c.wanted) {
 			if !u.Wants(eventType) {
 				t.Errorf("%q: %s is not wanted", c.types, eventType)
 			}
 		}
-		for _, eventType := range strings.Fields(c.not) {
+		for eventType := range strings.FieldsSeq(c.not) {
 			if u.Wants(eventType) {
 				t.Errorf("%q: %s is wanted", c.types, eventType)
 			}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"unicode"
 	"unicode/utf8"
@@ -437,6 +438,8 @@ func TestAFieldOfAnotherTypeDoesNotMakeACallbackUnreadable(t *testing.T) {
 		"custom_value with markup":   {deposit("custom_value", `"<script>\u0026"`), func(cb *gateway.Callback) { cb.CustomValue = "<script>&" }},
 		"a code that is no number":   {deposit("code", `"abc"`), func(*gateway.Callback) {}},
 		"a message, as in API v2":    {deposit("msg", `"success"`), func(*gateway.Callback) {}},
+		"an order named elsewhere":   {deposit("detail", `{"merchant_order_id":"o2","extend":{"merchant_order_id":"o3"}}`), func(*gateway.Callback) {}},
+		"an order named too deep":    {deposit("extend", `{"merchant_order_id":"o1","extend":{"merchant_order_id":"o2"},"list":[{"merchant_order_id":"o3"}]}`), func(*gateway.Callback) {}},
 		"a name like a path":         {deposit("extend.merchant_order_id", `"o2"`), func(*gateway.Callback) {}},
 		"fields nobody has heard of": {deposit("credit_level", `{"a":[1,true,null]}`), func(*gateway.Callback) {}},
 	} {
@@ -455,6 +458,26 @@ func TestAFieldOfAnotherTypeDoesNotMakeACallbackUnreadable(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCallbacksAreReadSideBySide mixes good ones with some that end in the middle.
+func TestCallbacksAreReadSideBySide(t *testing.T) {
+	var readers sync.WaitGroup
+	for reader := range 8 {
+		readers.Go(func() {
+			for i := range 200 {
+				id := fmt.Sprintf("r%d-%d", reader, i)
+				good := deposit("record_id", `"`+id+`"`, "extend", `{"merchant_order_id":"o-`+id+`","n":[{"a":1}]}`)
+				if cb, err := parser.ParseCallback([]byte(good)); err != nil || cb.RecordID != id || cb.Reference != "o-"+id {
+					t.Errorf("%s: got %+v, %v", id, cb, err)
+				}
+				if cb, err := parser.ParseCallback([]byte(good[:len(good)-1-i%(len(good)-1)])); err == nil {
+					t.Errorf("%s: half of it is taken for %+v", id, cb)
+				}
+			}
+		})
+	}
+	readers.Wait()
 }
 
 // nameless is a callback that names no order.
