@@ -107,9 +107,8 @@ func (b *Bill) Counts(p Payment) bool {
 // StateAt computes the state of the bill at a time.
 func (b *Bill) StateAt(now time.Time) State {
 	var (
-		s           State
-		unconfirmed decimal.Decimal
-		counted     = make([]Payment, 0, len(b.Payments))
+		s       State
+		counted = make([]Payment, 0, len(b.Payments))
 	)
 	for _, p := range b.Payments {
 		switch {
@@ -117,7 +116,6 @@ func (b *Bill) StateAt(now time.Time) State {
 			counted = append(counted, p)
 		case p.Status != Failed && b.Pays.Accepts(p.Token):
 			s.Confirming = true
-			unconfirmed = unconfirmed.Add(p.Amount)
 		}
 	}
 
@@ -143,9 +141,11 @@ func (b *Bill) StateAt(now time.Time) State {
 	}
 	s.Status = status(b.row(s.Paid, complete), late)
 
-	closed := late && !now.Before(b.ExpiresAt.Add(ListenAfter))
-	s.Final = !s.Confirming && (complete || closed)
-	s.Payable = !complete && !late && (!unconfirmed.IsPositive() || s.Paid.Add(unconfirmed).LessThan(enough))
+	closed := !now.Before(b.ExpiresAt.Add(ListenAfter))
+	s.Final = closed || complete && !s.Confirming
+	// While a payment is on its way nobody is asked for more: what is left would be
+	// the whole amount still, and a buyer in doubt would pay twice.
+	s.Payable = !complete && !late && !s.Confirming
 	return s
 }
 

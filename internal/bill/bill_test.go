@@ -462,11 +462,11 @@ func TestFlagsTellWhetherToWaitAndWhetherToSendMoney(t *testing.T) {
 	}{
 		{"nothing paid", nil, 30, false, true, false},
 		{"part paid", []bill.Payment{confirmed("20", 10)}, 30, false, true, false},
-		{"part seen", []bill.Payment{seen("20", 10)}, 30, true, true, false},
+		{"part seen", []bill.Payment{seen("20", 10)}, 30, true, false, false},
 		{"the whole seen", []bill.Payment{seen("50", 10)}, 30, true, false, false},
 		{"more than the whole seen", []bill.Payment{seen("60", 10)}, 30, true, false, false},
 		{"part paid, the rest seen", []bill.Payment{confirmed("20", 10), seen("30", 20)}, 30, true, false, false},
-		{"part paid, part of the rest seen", []bill.Payment{confirmed("20", 10), seen("29.99", 20)}, 30, true, true, false},
+		{"part paid, part of the rest seen", []bill.Payment{confirmed("20", 10), seen("29.99", 20)}, 30, true, false, false},
 		{"the whole being processed", []bill.Payment{payment("1", bill.Processing, "50", 10)}, 30, true, false, false},
 		{"the whole held as risky", []bill.Payment{risky(confirmed("50", 10))}, 30, true, false, false},
 		{"the whole failed", []bill.Payment{payment("1", bill.Failed, "50", 10)}, 30, false, true, false},
@@ -481,7 +481,7 @@ func TestFlagsTellWhetherToWaitAndWhetherToSendMoney(t *testing.T) {
 		{"nothing paid, a moment before the end of listening", nil, listened - 0.001, false, false, false},
 		{"nothing paid at the end of listening", nil, listened, false, false, true},
 		{"part paid at the end of listening", []bill.Payment{confirmed("20", 10)}, listened, false, false, true},
-		{"the whole seen, at the end of listening", []bill.Payment{seen("50", 10)}, listened, true, false, false},
+		{"the whole seen, at the end of listening", []bill.Payment{seen("50", 10)}, listened, true, false, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			b := billOver("50")

@@ -57,18 +57,13 @@ type Payment struct {
 // merge takes a later message about the same payment into p. It reports whether
 // the message was news: false means that p already was in that state or beyond.
 func (p *Payment) merge(q Payment) (news bool) {
-	if q.ArrivedAt.Before(p.ArrivedAt) {
-		p.ArrivedAt = q.ArrivedAt
-	}
-	if q.Status.rank() < p.Status.rank() {
-		return false
+	if !q.ArrivedAt.IsZero() && q.ArrivedAt.Before(p.ArrivedAt) {
+		p.ArrivedAt, news = q.ArrivedAt, true
 	}
 	released := p.Risky && !q.Risky
-	if q.Status == p.Status && !released {
-		return false
+	if q.Status.rank() > p.Status.rank() || q.Status == p.Status && released {
+		q.ArrivedAt = p.ArrivedAt
+		*p, news = q, true
 	}
-	arrived := p.ArrivedAt
-	*p = q
-	p.ArrivedAt = arrived
-	return true
+	return news
 }

@@ -138,6 +138,9 @@ func (e entry) product() (Product, error) {
 		p.MaxQuantity = e.MaxQuantity
 		return p, err
 	}
+	if e.MaxQuantity != 0 {
+		return Product{}, fmt.Errorf("product %q: a donation has no max_quantity", e.ID)
+	}
 	low, err := bill.ParsePrice(e.Min)
 	if err != nil {
 		return Product{}, fmt.Errorf("product %q: without a price it needs min and max: the min: %v", e.ID, err)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"time"
 )
 
 // maxFileSize bounds a price list: some ten thousand products.
@@ -21,27 +20,21 @@ type File struct {
 
 	mu   sync.Mutex
 	list *List
-	seen version
-}
-
-// version tells one state of a file from another.
-type version struct {
-	modified time.Time
-	size     int64
+	seen os.FileInfo // nil if the file was missing
 }
 
 // Open reads a price list from a file. Later, a file that has become unreadable
 // or wrong is reported once to onError, and the last good list stays in force.
 func Open(path, currency string, further []Product, onError func(error)) (*File, error) {
 	f := &File{path: path, currency: currency, further: further, onError: onError}
-	v, err := f.stat()
-	if err != nil {
+	var err error
+	if f.seen, err = f.stat(); err != nil {
 		return nil, err
 	}
 	if f.list, err = f.read(); err != nil {
 		return nil, err
 	}
-	f.seen = v
+	f.currency = f.list.Currency // a price must not change its meaning later
 	return f, nil
 }
 
@@ -49,14 +42,11 @@ func Open(path, currency string, further []Product, onError func(error)) (*File,
 func (f *File) List() *List {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	v, err := f.stat()
-	if err == nil && v == f.seen {
+	info, err := f.stat()
+	if same(f.seen, info) {
 		return f.list
 	}
-	if err != nil && f.seen == (version{}) {
-		return f.list // missing, and already said so
-	}
-	f.seen = v
+	f.seen = info
 	if err == nil {
 		var list *List
 		if list, err = f.read(); err == nil {
@@ -68,18 +58,26 @@ func (f *File) List() *List {
 	return f.list
 }
 
-func (f *File) stat() (version, error) {
-	info, err := os.Stat(f.path)
-	if err != nil {
-		return version{}, fmt.Errorf("price list %s: %w", f.path, errors.Unwrap(err))
+// same reports whether a file is as it was before, missing twice included.
+func same(before, after os.FileInfo) bool {
+	if before == nil || after == nil {
+		return before == nil && after == nil
 	}
-	return version{modified: info.ModTime(), size: info.Size()}, nil
+	return os.SameFile(before, after) && before.ModTime().Equal(after.ModTime()) && before.Size() == after.Size()
 }
 
-func (f *File) read() (*List, error) {
+func (f *File) stat() (os.FileInfo, error) {
 	info, err := os.Stat(f.path)
 	if err != nil {
 		return nil, fmt.Errorf("price list %s: %w", f.path, errors.Unwrap(err))
+	}
+	return info, nil
+}
+
+func (f *File) read() (*List, error) {
+	info, err := f.stat()
+	if err != nil {
+		return nil, err
 	}
 	if info.Size() > maxFileSize {
 		return nil, fmt.Errorf("price list %s: larger than %d bytes", f.path, maxFileSize)

@@ -72,6 +72,8 @@ type Payment struct {
 	Crypto  string             `json:"crypto"`
 	Network string             `json:"network"`
 	TxID    string             `json:"txid"`
+	// Counted is false for what does not add to the bill, like another coin.
+	Counted bool `json:"-"`
 }
 
 // Describe shows a bill as it stands at a time. All decisions are made here: a page
@@ -86,7 +88,7 @@ func Describe(b *bill.Bill, now time.Time, l Links) Bill {
 		Confirming: s.Confirming,
 		Payable:    s.Payable,
 		Final:      s.Final,
-		Items:      b.Items,
+		Items:      append([]bill.Item{}, b.Items...),
 		Price:      Money{Amount: b.Price.StringFixed(2), Currency: b.Currency},
 		Pay: Pay{
 			Method:     optional(b.Method),
@@ -98,8 +100,8 @@ func Describe(b *bill.Bill, now time.Time, l Links) Bill {
 			PaymentURL: b.PaymentURL,
 		},
 		Payments:   make([]Payment, 0, len(b.Payments)),
-		CreatedAt:  b.CreatedAt.Truncate(time.Second),
-		ExpiresAt:  b.ExpiresAt.Truncate(time.Second),
+		CreatedAt:  b.CreatedAt.UTC().Truncate(time.Second),
+		ExpiresAt:  b.ExpiresAt.UTC().Truncate(time.Second),
 		ExpiresIn:  max(0, int64(b.ExpiresAt.Sub(now)/time.Second)),
 		ReturnURL:  optional(l.ReturnURL),
 		SupportURL: optional(l.SupportURL),
@@ -121,7 +123,7 @@ func Describe(b *bill.Bill, now time.Time, l Links) Bill {
 			network = p.Chain
 		}
 		out.Payments = append(out.Payments, Payment{
-			ID: p.ID, Status: p.Status, Amount: p.Amount.String(), Crypto: p.Crypto, Network: network, TxID: p.TxID,
+			ID: p.ID, Status: p.Status, Amount: p.Amount.String(), Crypto: p.Crypto, Network: network, TxID: p.TxID, Counted: b.Counts(p),
 		})
 	}
 	return out

@@ -43,7 +43,7 @@ func Payload(b *bill.Bill, now time.Time) string {
 
 // payment returns what a wallet needs and whether it is a URI.
 func payment(b *bill.Bill, s bill.State) (payload string, uri bool) {
-	if !s.Payable || b.Address == "" {
+	if !s.Payable || b.Address == "" || !b.Due.IsPositive() {
 		return "", false
 	}
 	for _, known := range schemes {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/shopspring/decimal"
+
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/bill"
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/gateway"
 )
@@ -128,13 +130,22 @@ func OfBill(b *bill.Bill, s bill.State, known bool, customValue string) *Bill {
 		Status:      s.Status,
 		Items:       items,
 		Note:        b.Note,
-		Price:       Money{Amount: b.Price.StringFixed(2), Currency: b.Currency},
+		Price:       Money{Amount: price(b.Price), Currency: b.Currency},
 		Due:         b.Due.String(),
 		Paid:        s.Paid.String(),
 		Crypto:      b.Pays.Crypto,
 		Network:     b.Pays.Network,
 		CustomValue: customValue,
 	}
+}
+
+// price writes a price with two decimals, as it is written in shops, but rounds none
+// that has more: the gateway's word about a bill from elsewhere is told as it is.
+func price(d decimal.Decimal) string {
+	if d.Exponent() < -2 {
+		return d.String()
+	}
+	return d.StringFixed(2)
 }
 
 // OfPayment describes the transaction of a callback. The network is known only if

@@ -22,51 +22,52 @@ type callbackV1 struct {
 	serviceFee                         text
 	chain, contract, crypto, txID      text
 	userID, invoiceID                  text
-	merchantOrderID                    text
-	customValue                        text
+	merchantOrderID, extendOrderID     text
+	customValue, extendCustomValue     text
 	isAnswer                           bool
 }
 
-// fieldsV1 are the fields by name; those of the object "extend" have it before their own.
+// fieldsV1 are the fields of a callback by name, extendV1 those of its object "extend".
 var fieldsV1 = map[string]func(*callbackV1) *text{
-	"pay_status":               func(c *callbackV1) *text { return &c.payStatus },
-	"order_type":               func(c *callbackV1) *text { return &c.orderType },
-	"record_id":                func(c *callbackV1) *text { return &c.recordID },
-	"order_id":                 func(c *callbackV1) *text { return &c.orderID },
-	"product_price":            func(c *callbackV1) *text { return &c.productPrice },
-	"denominated_currency":     func(c *callbackV1) *text { return &c.denominatedCurrency },
-	"order_amount":             func(c *callbackV1) *text { return &c.orderAmount },
-	"paid_amount":              func(c *callbackV1) *text { return &c.paidAmount },
-	"withdraw_amount":          func(c *callbackV1) *text { return &c.withdrawAmount },
-	"amount":                   func(c *callbackV1) *text { return &c.amount },
-	"service_fee":              func(c *callbackV1) *text { return &c.serviceFee },
-	"chain":                    func(c *callbackV1) *text { return &c.chain },
-	"contract":                 func(c *callbackV1) *text { return &c.contract },
-	"crypto":                   func(c *callbackV1) *text { return &c.crypto },
-	"txid":                     func(c *callbackV1) *text { return &c.txID },
-	"user_id":                  func(c *callbackV1) *text { return &c.userID },
-	"merchant_order_id":        func(c *callbackV1) *text { return &c.merchantOrderID },
-	"custom_value":             func(c *callbackV1) *text { return &c.customValue },
-	"extend.invoice_id":        func(c *callbackV1) *text { return &c.invoiceID },
-	"extend.merchant_order_id": func(c *callbackV1) *text { return &c.merchantOrderID },
-	"extend.custom_value":      func(c *callbackV1) *text { return &c.customValue },
+	"pay_status":           func(c *callbackV1) *text { return &c.payStatus },
+	"order_type":           func(c *callbackV1) *text { return &c.orderType },
+	"record_id":            func(c *callbackV1) *text { return &c.recordID },
+	"order_id":             func(c *callbackV1) *text { return &c.orderID },
+	"product_price":        func(c *callbackV1) *text { return &c.productPrice },
+	"denominated_currency": func(c *callbackV1) *text { return &c.denominatedCurrency },
+	"order_amount":         func(c *callbackV1) *text { return &c.orderAmount },
+	"paid_amount":          func(c *callbackV1) *text { return &c.paidAmount },
+	"withdraw_amount":      func(c *callbackV1) *text { return &c.withdrawAmount },
+	"amount":               func(c *callbackV1) *text { return &c.amount },
+	"service_fee":          func(c *callbackV1) *text { return &c.serviceFee },
+	"chain":                func(c *callbackV1) *text { return &c.chain },
+	"contract":             func(c *callbackV1) *text { return &c.contract },
+	"crypto":               func(c *callbackV1) *text { return &c.crypto },
+	"txid":                 func(c *callbackV1) *text { return &c.txID },
+	"user_id":              func(c *callbackV1) *text { return &c.userID },
+	"merchant_order_id":    func(c *callbackV1) *text { return &c.merchantOrderID },
+	"custom_value":         func(c *callbackV1) *text { return &c.customValue },
+}
+
+var extendV1 = map[string]func(*callbackV1) *text{
+	"merchant_order_id": func(c *callbackV1) *text { return &c.extendOrderID },
+	"invoice_id":        func(c *callbackV1) *text { return &c.invoiceID },
+	"custom_value":      func(c *callbackV1) *text { return &c.extendCustomValue },
 }
 
 func readCallbackV1(body []byte) (c callbackV1, err error) {
 	err = walk(body, func(parent, name []byte, value jsontext.Value) {
-		if parent != nil {
-			if string(parent) != "extend" {
-				return
-			}
-			name = append([]byte("extend."), name...)
-		} else if string(name) == "code" && value.Kind() == '0' {
-			c.isAnswer = true
+		fields := fieldsV1
+		switch {
+		case parent == nil && string(name) == "code":
+			c.isAnswer = value.Kind() == '0'
+		case string(parent) == "extend":
+			fields = extendV1
+		case parent != nil:
+			return
 		}
-		if field := fieldsV1[string(name)]; field != nil {
-			var t text
-			if t.UnmarshalJSON(value) == nil && t != "" {
-				*field(&c) = t
-			}
+		if field := fields[string(name)]; field != nil {
+			_ = field(&c).UnmarshalJSON(value) // what cannot be read is absent
 		}
 	})
 	return c, err
@@ -97,7 +98,10 @@ func (c v1) ParseCallback(body []byte) (Callback, error) {
 		return Callback{}, errors.New("pay_status, order_type or record_id is missing")
 	case len(in.recordID) > maxRecordID || len(in.orderType) > maxRecordID || len(in.payStatus) > maxRecordID:
 		return Callback{}, errors.New("pay_status, order_type or record_id is too long")
+	case hasControls(in.payStatus + in.orderType + in.recordID):
+		return Callback{}, errors.New("pay_status, order_type or record_id has control characters")
 	}
+	reference := firstOf(in.extendOrderID, in.merchantOrderID)
 
 	cb := Callback{
 		Kind:        kindsV1[strings.ToLower(string(in.orderType))],
@@ -105,7 +109,7 @@ func (c v1) ParseCallback(body []byte) (Callback, error) {
 		RecordID:    string(in.recordID),
 		RawStatus:   string(in.payStatus),
 		Status:      bill.PaymentStatus(strings.ToLower(string(in.payStatus))),
-		Reference:   string(in.merchantOrderID),
+		Reference:   string(reference),
 		OrderID:     string(in.orderID),
 		Due:         amountOrZero(in.orderAmount),
 		Price:       string(in.productPrice),
@@ -113,15 +117,22 @@ func (c v1) ParseCallback(body []byte) (Callback, error) {
 		Token:       bill.Token{Crypto: string(in.crypto), Chain: string(in.chain), Contract: string(in.contract)},
 		TxID:        string(in.txID),
 		ServiceFee:  string(in.serviceFee),
-		CustomValue: string(in.customValue),
-		Amount:      amountOrZero(firstOf(in.paidAmount, in.withdrawAmount, in.amount)),
+		CustomValue: string(firstOf(in.customValue, in.extendCustomValue)),
+	}
+	switch cb.Kind {
+	case KindWithdrawal:
+		cb.Amount = amountOrZero(in.withdrawAmount)
+	case KindRefund:
+		cb.Amount = amountOrZero(in.amount)
+	default:
+		cb.Amount = amountOrZero(in.paidAmount)
 	}
 	nothing := cb.Kind == KindOrder && cb.Status == bill.Success && !cb.Amount.IsPositive()
-	if cb.Kind == "" || !cb.Status.Known() || len(cb.Reference) > maxRecordID || nothing {
+	if cb.Kind == "" || !cb.Status.Known() || len(reference) > maxRecordID || hasControls(reference) || nothing {
 		// Kept and handed on as it is, but never taken for a payment.
 		cb.Kind, cb.Status = KindUnknown, ""
 	}
-	cb.Subject = string(firstOf(in.merchantOrderID, in.userID, in.invoiceID, in.recordID))
+	cb.Subject = string(firstOf(reference, in.userID, in.invoiceID, in.recordID))
 	return cb, nil
 }
 
@@ -142,4 +153,8 @@ func firstOf(values ...text) text {
 		}
 	}
 	return ""
+}
+
+func hasControls(t text) bool {
+	return strings.ContainsFunc(string(t), func(c rune) bool { return c < ' ' || c == 0x7f })
 }

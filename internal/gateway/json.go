@@ -204,7 +204,7 @@ func (t *text) UnmarshalJSON(data []byte) error {
 		s, err := jsontext.AppendUnquote(nil, data)
 		*t = text(s)
 		return err
-	case '0', 't', 'f':
+	case '0':
 		*t = text(data)
 	}
 	return nil

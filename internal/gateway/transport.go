@@ -78,7 +78,7 @@ func newTransport(c Config) *transport {
 // envelope is what every answer begins with. Data follows in a second decoding,
 // after the signature was checked.
 type envelope struct {
-	Code   int  `json:"code"`
+	Code   *int `json:"code"`
 	Msg    text `json:"msg"`
 	Reason text `json:"reason"`
 }
@@ -120,9 +120,12 @@ func (t *transport) post(ctx context.Context, path string, body []byte, limit in
 	if err := decode(answer, &e); err != nil {
 		return fail(Unreachable, fmt.Errorf("the answer is not usable: %v", err))
 	}
-	if e.Code != codeSuccess {
+	if e.Code == nil {
+		return fail(Unreachable, errors.New("the answer has no code, so it is not the gateway's"))
+	}
+	if *e.Code != codeSuccess {
 		// Refusals are not signed, so their words are only ever shown, never acted on.
-		return &Error{Failure: Refused, Endpoint: path, Code: e.Code, Msg: printable(string(e.Msg)), Reason: printable(string(e.Reason))}
+		return &Error{Failure: Refused, Endpoint: path, Code: *e.Code, Msg: printable(string(e.Msg)), Reason: printable(string(e.Reason))}
 	}
 	if err := t.verify(resp.Header, answer); err != nil {
 		return fail(BadSignature, fmt.Errorf("the answer's signature is not valid: %w", err))
@@ -134,7 +137,9 @@ func (t *transport) post(ctx context.Context, path string, body []byte, limit in
 }
 
 // verify checks the signature of a successful answer with the configured app id:
-// the one in the answer says nothing about who made it.
+// the one in the answer says nothing about who made it. How old an answer may be is
+// not documented, so its age is not judged; that it is the answer to this request
+// is checked by its content and guarded by TLS.
 func (t *transport) verify(h http.Header, answer []byte) error {
 	timestamp, sign := h.Values("Timestamp"), h.Values("Sign")
 	if len(timestamp) != 1 || len(sign) != 1 {

@@ -165,6 +165,7 @@ func (r *Resolver) expire(tx *store.Tx, a Account, reference string) error {
 			API:     a.API,
 			Origin:  event.FromTimer,
 			Bill:    event.OfBill(rec.Bill, state, true, ""),
+			Raw:     json.RawMessage("{}"),
 		}
 		id := event.ID(a.Name, "expiry", reference, string(state.Status))
 		if err := r.tell(tx, a, id, event.BillExpired, reference, now, data); err != nil {
