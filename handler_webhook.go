@@ -28,7 +28,6 @@ const (
 	defaultTolerance       = 2 * time.Minute
 	defaultMaxBody         = 64 << 10
 	defaultUpstreamTimeout = 15 * time.Second
-	bodyTimeout            = 30 * time.Second
 )
 
 // Webhook receives the gateway's callbacks. It verifies each, writes it to disk,
@@ -223,9 +222,7 @@ func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	if len(r.Header.Values("Content-Encoding")) > 0 {
 		return h.refuse(w, r, http.StatusUnsupportedMediaType, "body is encoded", nil)
 	}
-	lift := limitBodyTime(w)
 	body, err := readBody(http.MaxBytesReader(w, r.Body, h.MaxBody), r.ContentLength, h.MaxBody)
-	lift()
 	if err != nil {
 		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 			return h.refuse(w, r, http.StatusRequestEntityTooLarge, "body is larger than max_body", nil)
@@ -277,14 +274,6 @@ func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, err = io.WriteString(w, "success")
 	return err
-}
-
-// limitBodyTime bounds how long a body may take, until lift is called. A server
-// without a time-out of its own would wait for a sender that never ends.
-func limitBodyTime(w http.ResponseWriter) (lift func()) {
-	c := http.NewResponseController(w)
-	_ = c.SetReadDeadline(time.Now().Add(bodyTimeout))
-	return func() { _ = c.SetReadDeadline(time.Time{}) }
 }
 
 // readBody reads a body whole, into one piece of memory if its length was announced.
@@ -350,6 +339,9 @@ func isJSON(h http.Header) bool {
 	list := h.Values("Content-Type")
 	if len(list) != 1 {
 		return false
+	}
+	if list[0] == "application/json; charset=utf-8" { // as the gateway writes it
+		return true
 	}
 	mediaType, params, err := mime.ParseMediaType(list[0])
 	if err != nil || mediaType != "application/json" {

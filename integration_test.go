@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -183,18 +185,33 @@ func (s *shop) reload(bill, webhook, more string) {
 	s.tester.InitServer(s.config(bill, webhook, more), "caddyfile")
 }
 
+// client opens a connection for each request: one that is kept could be closed by
+// a reload at the moment it is used again.
+var client = &http.Client{
+	Transport:     &http.Transport{DisableKeepAlives: true},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	Timeout:       10 * time.Second,
+}
+
 // do makes a request. Headers come in pairs.
 func (s *shop) do(method, path, body string, headers ...string) (*http.Response, string) {
 	s.t.Helper()
-	req, err := http.NewRequestWithContext(context.Background(), method, base+path, strings.NewReader(body))
-	if err != nil {
-		s.t.Fatal(err)
+	send := func() (*http.Response, error) {
+		req, err := http.NewRequestWithContext(context.Background(), method, base+path, strings.NewReader(body))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for i := 0; i < len(headers); i += 2 {
+			req.Header.Add(headers[i], headers[i+1])
+		}
+		return client.Do(req)
 	}
-	for i := 0; i < len(headers); i += 2 {
-		req.Header.Add(headers[i], headers[i+1])
+	resp, err := send()
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		// A reload closes the old listening socket. What waits there to be accepted
+		// is dropped by the kernel, and every client has to come again.
+		resp, err = send()
 	}
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, Timeout: 10 * time.Second}
-	resp, err := client.Do(req)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -49,7 +49,6 @@ func readOrder(w http.ResponseWriter, r *http.Request) (*order, error) {
 	if err != nil {
 		return nil, errType
 	}
-	defer limitBodyTime(w)()
 	r.Body = http.MaxBytesReader(w, r.Body, maxOrder)
 	var o *order
 	switch mediaType {

@@ -109,8 +109,10 @@ func (s *signer) Verify(appID, timestamp, sign string, body []byte) (time.Time, 
 
 // sum computes the signature of the account's generation.
 func (s *signer) sum(k *secret, timestamp string, body []byte) [sha256.Size]byte {
-	buf := make([]byte, 0, len(s.appID)+len(k.text)+len(timestamp)+len(body)+sha256.Size)
-	buf = append(buf, s.appID...)
+	scratch := buffers.Get().(*[]byte)
+	defer buffers.Put(scratch)
+	buf := append((*scratch)[:0], s.appID...)
+	defer func() { *scratch = buf[:0] }()
 	if s.api == apiV1 {
 		buf = append(buf, k.text...)
 		buf = append(buf, timestamp...)
@@ -125,6 +127,9 @@ func (s *signer) sum(k *secret, timestamp string, body []byte) [sha256.Size]byte
 	mac.Write(buf)
 	return [sha256.Size]byte(mac.Sum(buf[:0]))
 }
+
+// buffers hold a message while it is hashed.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // A secret is a key, with the keyed hashes that were made of it before.
 type secret struct {

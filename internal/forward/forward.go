@@ -30,6 +30,7 @@ type Forwarder struct {
 
 	mu      sync.Mutex
 	workers map[key]*worker
+	leaving map[key]*worker // those whose upstream is gone, the last of each
 	wg      sync.WaitGroup
 	ctx     context.Context // set by Run
 }
@@ -39,7 +40,7 @@ type key struct{ account, name string }
 
 // New returns a forwarder. Upstreams may be configured before or after Run.
 func New(s *store.Store, now func() time.Time, userAgent string) *Forwarder {
-	return &Forwarder{store: s, now: now, userAgent: userAgent, workers: make(map[key]*worker)}
+	return &Forwarder{store: s, now: now, userAgent: userAgent, workers: make(map[key]*worker), leaving: make(map[key]*worker)}
 }
 
 // Configure sets the upstreams that are served from now on. An upstream that stays
@@ -65,6 +66,8 @@ func (f *Forwarder) Configure(upstreams []*Upstream, log *zap.Logger) {
 			inFlight:  make(map[int64]bool),
 			results:   make(chan int64, concurrency),
 			stop:      make(chan struct{}),
+			ended:     make(chan struct{}),
+			before:    f.leaving[k],
 		}
 		w.configure(u, log)
 		f.workers[k] = w
@@ -76,6 +79,9 @@ func (f *Forwarder) Configure(upstreams []*Upstream, log *zap.Logger) {
 		if !wanted[k] {
 			close(w.stop)
 			delete(f.workers, k)
+			if f.ctx != nil {
+				f.leaving[k] = w
+			}
 		}
 	}
 }
@@ -121,6 +127,10 @@ type worker struct {
 	wake    chan struct{}
 	results chan int64 // deliveries whose try is over
 	stop    chan struct{}
+	ended   chan struct{}
+	// before is the worker that served the queue until its upstream was removed. It
+	// may have deliveries under way, which must not be sent beside it or overtaken.
+	before *worker
 
 	inFlight map[int64]bool // used by run alone
 
@@ -159,6 +169,11 @@ func (w *worker) poke() {
 // run sends what is due, up to the bound, and waits for commits, for results and
 // for the time of the next try.
 func (w *worker) run(ctx context.Context) {
+	defer close(w.ended)
+	if w.before != nil {
+		<-w.before.ended // within the grace
+		w.before = nil
+	}
 	// Tries outlive ctx by a moment, so that a stop does not repeat them needlessly.
 	sending, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -225,19 +240,26 @@ func (w *worker) dispatch(ctx, sending context.Context) (time.Duration, error) {
 	return min(max(next.Sub(w.now()), 0)+time.Millisecond, longest), nil
 }
 
+// guardedSend takes a panic for a failed try: left alone it would end the server, and
+// unrecorded the delivery would be sent again at once.
+func (w *worker) guardedSend(ctx context.Context, s *session, d store.Delivery) (try store.Try, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("delivering panicked", zap.Any("error", p), zap.ByteString("stack", debug.Stack()))
+			try, err = w.failed(s, d, 0, 0, "panic while sending"), nil
+		}
+	}()
+	return w.send(ctx, s, d)
+}
+
 // deliver tries once and stores the outcome before the next of the same bill can
 // become due.
 func (w *worker) deliver(ctx context.Context, d store.Delivery) {
 	s := w.session.Load()
 	log := s.log
-	defer func() {
-		if p := recover(); p != nil {
-			log.Error("delivering panicked", zap.Any("error", p), zap.ByteString("stack", debug.Stack()))
-		}
-		w.results <- d.Number
-	}()
+	defer func() { w.results <- d.Number }()
 	fields := []zap.Field{zap.String("upstream", w.name), zap.String("event", d.Event), zap.String("type", d.Type), zap.Int("try", d.Tries+1)}
-	try, err := w.send(ctx, s, d)
+	try, err := w.guardedSend(ctx, s, d)
 	if err != nil {
 		return // stopped; the delivery is still due
 	}

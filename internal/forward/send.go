@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -33,28 +34,27 @@ const (
 // that of ctx: such a try says nothing about the upstream and is not counted.
 func (w *worker) send(ctx context.Context, s *session, d store.Delivery) (store.Try, error) {
 	status, retryAfter, err := w.post(ctx, s, d)
-	if ctx.Err() != nil {
-		return store.Try{}, ctx.Err()
-	}
-	try := store.Try{Delivery: d.Number, Status: status}
 	switch {
 	case err == nil && status >= 200 && status < 300:
-		try.State = store.Delivered
-		return try, nil
-	case err != nil:
-		try.Error = cause(err)
+		return store.Try{Delivery: d.Number, State: store.Delivered, Status: status}, nil
+	case err == nil:
+		return w.failed(s, d, status, retryAfter, fmt.Sprintf("answered with HTTP status %d", status)), nil
+	case ctx.Err() != nil:
+		return store.Try{}, ctx.Err()
 	default:
-		try.Error = fmt.Sprintf("answered with HTTP status %d", status)
+		return w.failed(s, d, 0, 0, cause(err)), nil
 	}
+}
 
+// failed says when a failed delivery is tried again, if ever.
+func (w *worker) failed(s *session, d store.Delivery, status int, retryAfter time.Duration, problem string) store.Try {
+	try := store.Try{Delivery: d.Number, State: store.Dead, Status: status, Error: problem}
 	if status == http.StatusGone {
-		try.State = store.Dead
 		try.Error += ", which asks for no more tries of this event"
-		return try, nil
+		return try
 	}
 	if d.Tries >= len(s.Retry) {
-		try.State = store.Dead
-		return try, nil
+		return try
 	}
 	wait := s.Retry[d.Tries]
 	if retryAfter > 0 && (status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable) {
@@ -64,7 +64,7 @@ func (w *worker) send(ctx context.Context, s *session, d store.Delivery) (store.
 	// before its time.
 	wait += time.Duration(rand.Float64() * 0.1 * float64(wait))
 	try.State, try.DueAt = store.PendingDelivery, w.now().Add(wait)
-	return try, nil
+	return try
 }
 
 func (w *worker) post(ctx context.Context, s *session, d store.Delivery) (status int, retryAfter time.Duration, err error) {
@@ -137,6 +137,9 @@ func cause(err error) string {
 		return errSpecialAddress.Error()
 	}
 	if errors.As(err, &o) {
+		if sys := new(os.SyscallError); errors.As(o.Err, &sys) {
+			return o.Op + ": " + sys.Err.Error()
+		}
 		return o.Op + ": " + o.Err.Error()
 	}
 	return err.Error()

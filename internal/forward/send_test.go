@@ -172,8 +172,8 @@ func TestAnUpstreamThatIsNotThere(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	server.Close()
 	for url, want := range map[string]string{
-		server.URL:                               "dial: connect: connection refused",
-		"unix//nowhere/shop.sock":                "dial: connect: no such file or directory",
+		server.URL:                               "dial: connection refused",
+		"unix//nowhere/shop.sock":                "dial: no such file or directory",
 		"http://169.254.169.254/latest":          errSpecialAddress.Error(),
 		"http://[::ffff:169.254.169.254]/latest": errSpecialAddress.Error(),
 		"http://0.0.0.0:3000/":                   errSpecialAddress.Error(),

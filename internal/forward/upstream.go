@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"path"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -117,6 +118,18 @@ func (u *Upstream) client() (*http.Client, string) {
 	}, target
 }
 
+// metadata has the addresses at which clouds tell a machine its own secrets, other
+// than the link-local one.
+var metadata = []netip.Addr{
+	netip.MustParseAddr("fd00:ec2::254"),   // AWS
+	netip.MustParseAddr("fd20:ce::254"),    // Google Cloud
+	netip.MustParseAddr("100.100.100.200"), // Alibaba Cloud
+	netip.MustParseAddr("168.63.129.16"),   // Azure
+}
+
+// nat64 is the prefix that stands before an IPv4 address on networks without IPv4.
+var nat64 = netip.MustParsePrefix("64:ff9b::/96")
+
 var errSpecialAddress = errors.New("the upstream's name leads to a link-local, multicast or unspecified address")
 
 // refuseSpecial looks at the address after the name was resolved. Private networks
@@ -126,8 +139,12 @@ func refuseSpecial(_, address string, _ syscall.RawConn) error {
 	if err != nil {
 		return err
 	}
-	ip := ap.Addr().Unmap()
-	if ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() {
+	ip := ap.Addr().Unmap().WithZone("")
+	if nat64.Contains(ip) {
+		b := ip.As16()
+		ip = netip.AddrFrom4([4]byte(b[12:]))
+	}
+	if ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() || slices.Contains(metadata, ip) {
 		return errSpecialAddress
 	}
 	return nil

@@ -37,6 +37,7 @@ type visitor func(parent, name []byte, value jsontext.Value)
 
 // A walker reads JSON token by token.
 type walker struct {
+	body  []byte
 	in    bytes.Buffer
 	d     jsontext.Decoder
 	names [maxDepth][][]byte // of the objects that are open, folded
@@ -66,14 +67,14 @@ func walk(body []byte, visit visitor) error {
 	}
 	w := walkers.Get().(*walker)
 	defer walkers.Put(w)
-	w.in = *bytes.NewBuffer(body)
+	w.body, w.in = body, *bytes.NewBuffer(body)
 	// Our own check for duplicates is the stricter one.
 	w.d.Reset(&w.in, jsontext.AllowDuplicateNames(true))
 	err := w.object(1, nil, visit)
 	if err == nil && len(bytes.TrimRight(body[w.d.InputOffset():], " \t\r\n")) != 0 {
 		err = errors.New("body has something after the JSON object")
 	}
-	w.in = bytes.Buffer{}
+	w.body, w.in = nil, bytes.Buffer{}
 	return err
 }
 
@@ -91,7 +92,9 @@ func (w *walker) object(depth int, parent []byte, visit visitor) error {
 		if err != nil {
 			return errMalformed
 		}
-		folded, exact := fold(name)
+		// Cut from the body, because the decoder may reuse the memory of its values.
+		end := w.d.InputOffset()
+		folded, exact := fold(w.body[end-int64(len(name)) : end])
 		if slices.ContainsFunc(names, func(other []byte) bool { return bytes.Equal(other, folded) }) {
 			return errors.New("body has a field twice")
 		}
@@ -181,7 +184,7 @@ func fold(quoted []byte) (folded []byte, exact bool) {
 			return folded, bytes.Equal(folded, plain)
 		}
 	}
-	return bytes.Clone(name), true // the decoder uses the memory again
+	return name, true
 }
 
 // Reserialize returns a JSON object in compact form with every string in its
@@ -201,6 +204,10 @@ func (t *text) UnmarshalJSON(data []byte) error {
 	*t = ""
 	switch jsontext.Value(data).Kind() {
 	case '"':
+		if bytes.IndexByte(data, '\\') < 0 {
+			*t = text(data[1 : len(data)-1]) // as nearly all are written
+			return nil
+		}
 		s, err := jsontext.AppendUnquote(nil, data)
 		*t = text(s)
 		return err

@@ -3,6 +3,9 @@ package resolve
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/bill"
@@ -17,11 +20,17 @@ type message struct {
 	account Account
 	content gateway.Callback
 	raw     []byte
+	arrived time.Time // of the payment, as far as it is known
 }
 
-// read reads a callback, before the transaction that everybody waits for.
+// read reads a callback. A panic of the parser concerns that callback alone.
 func read(a Account, c store.Callback) (m message, err error) {
-	m = message{Callback: c, account: a}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	m = message{Callback: c, account: a, arrived: c.ReceivedAt}
 	if m.raw, err = gateway.Reserialize(c.Body); err != nil {
 		return m, err
 	}
@@ -41,7 +50,7 @@ func (r *Resolver) apply(tx *store.Tx, m message, doubt bool) error {
 	case doubt || cb.Kind == gateway.KindUnknown:
 		eventType = event.UnknownReceived
 	case cb.Kind == gateway.KindOrder:
-		b, known, news, err := r.pay(tx, a, cb, c.ReceivedAt)
+		b, known, news, err := r.pay(tx, a, cb, m.arrived)
 		if err != nil {
 			return err
 		}
@@ -71,7 +80,7 @@ func (r *Resolver) apply(tx *store.Tx, m message, doubt bool) error {
 
 // pay takes a callback's payment into its bill. For a bill that was not made here
 // it returns one that has only what the callback says.
-func (r *Resolver) pay(tx *store.Tx, a Account, cb gateway.Callback, seen time.Time) (b *bill.Bill, known, news bool, err error) {
+func (r *Resolver) pay(tx *store.Tx, a Account, cb gateway.Callback, arrived time.Time) (b *bill.Bill, known, news bool, err error) {
 	p := bill.Payment{
 		ID:         cb.RecordID,
 		Status:     cb.Status,
@@ -80,7 +89,7 @@ func (r *Resolver) pay(tx *store.Tx, a Account, cb gateway.Callback, seen time.T
 		TxID:       cb.TxID,
 		ServiceFee: cb.ServiceFee,
 		Risky:      cb.Risky,
-		ArrivedAt:  seen,
+		ArrivedAt:  arrived,
 	}
 	rec, err := tx.Bill(a.Name, cb.Reference)
 	if errors.Is(err, store.ErrNotFound) {
@@ -89,7 +98,7 @@ func (r *Resolver) pay(tx *store.Tx, a Account, cb gateway.Callback, seen time.T
 	if err != nil {
 		return nil, false, false, err
 	}
-	if rec.Hosted && !rec.Due.IsPositive() && cb.Due.IsPositive() {
+	if rec.Hosted && cb.Due.IsPositive() && cb.Status != bill.Failed && !bound(rec.Bill) {
 		// The buyer chose the coin on the gateway's page. The first payment tells
 		// which, and the bill is bound to it.
 		rec.Pays, rec.Due = cb.Token, cb.Due
@@ -105,6 +114,13 @@ func (r *Resolver) pay(tx *store.Tx, a Account, cb gateway.Callback, seen time.T
 		rec.Seq++
 	}
 	return rec.Bill, true, news, tx.SaveBill(rec, r.now())
+}
+
+// bound reports whether a hosted bill has a payment in its coin that has not failed.
+func bound(b *bill.Bill) bool {
+	return slices.ContainsFunc(b.Payments, func(p bill.Payment) bool {
+		return p.Status != bill.Failed && b.Pays.Accepts(p.Token)
+	})
 }
 
 // strangerBill is a bill of which nothing is known but one callback.
@@ -130,7 +146,10 @@ func strangerBill(a Account, cb gateway.Callback, p bill.Payment) *bill.Bill {
 // orderEvent names what a payment did to its bill. One in another coin did nothing
 // to it; it is money that came in all the same.
 func orderEvent(b *bill.Bill, cb gateway.Callback, s bill.State) string {
+	unbound := b.Hosted && b.Pays.Crypto == ""
 	switch {
+	case unbound && cb.Status == bill.Failed:
+		return event.BillPaymentFailed
 	case !b.Pays.Accepts(cb.Token):
 		return string(gateway.KindDeposit) + "." + string(cb.Status)
 	case cb.Status == bill.Failed:

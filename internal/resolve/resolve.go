@@ -35,7 +35,9 @@ type Account struct {
 	Upstreams func(eventType string) []string
 }
 
-// A Resolver works through the inbox until it is stopped.
+// A Resolver works through the inbox until it is stopped. Two loops share the work:
+// one resolves what can be believed and tells the end of bills' validity, the other
+// asks the gateway about stale callbacks, so that its answers hold up nobody else.
 type Resolver struct {
 	store *store.Store
 	now   func() time.Time
@@ -43,12 +45,20 @@ type Resolver struct {
 	mu       sync.Mutex
 	accounts map[string]Account
 	log      *zap.Logger
-	changed  chan struct{}
+
+	changed chan struct{}
+	stale   chan struct{} // has a signal when there may be something to confirm
 }
 
 // New returns a resolver. It does nothing before Run.
 func New(s *store.Store, now func() time.Time) *Resolver {
-	return &Resolver{store: s, now: now, log: zap.NewNop(), changed: make(chan struct{}, 1)}
+	return &Resolver{
+		store:   s,
+		now:     now,
+		log:     zap.NewNop(),
+		changed: make(chan struct{}, 1),
+		stale:   make(chan struct{}, 1),
+	}
 }
 
 // Configure sets the accounts that are served from now on.
@@ -56,10 +66,7 @@ func (r *Resolver) Configure(accounts map[string]Account, log *zap.Logger) {
 	r.mu.Lock()
 	r.accounts, r.log = accounts, log
 	r.mu.Unlock()
-	select {
-	case r.changed <- struct{}{}:
-	default:
-	}
+	poke(r.changed)
 }
 
 func (r *Resolver) settings() (map[string]Account, *zap.Logger) {
@@ -68,17 +75,39 @@ func (r *Resolver) settings() (map[string]Account, *zap.Logger) {
 	return r.accounts, r.log
 }
 
+func poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
 // Run resolves until the context ends. It waits for commits and for times, and
 // never polls.
 func (r *Resolver) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() { r.loop(ctx, r.stale, r.confirmPass, r.untilStale) })
+	r.loop(ctx, r.store.Inbox, r.pass, r.untilDue)
+	wg.Wait()
+}
+
+// loop makes passes: again at once while there is more, else after a signal or when
+// the next thing becomes due.
+func (r *Resolver) loop(ctx context.Context, signal <-chan struct{},
+	pass func(context.Context) (more bool, err error), until func(context.Context) (time.Duration, error),
+) {
+	changed := r.changed
+	if signal == r.stale {
+		changed = nil // the other loop passes it on
+	}
 	for ctx.Err() == nil {
-		more, err := r.pass(ctx)
+		more, err := guarded(ctx, pass)
 		if more && err == nil {
 			continue
 		}
 		wait := retryAfter
 		if err == nil {
-			wait, err = r.untilNext(ctx)
+			wait, err = until(ctx)
 		}
 		if err != nil {
 			if ctx.Err() != nil {
@@ -91,101 +120,121 @@ func (r *Resolver) Run(ctx context.Context) {
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
-		case <-r.store.Inbox:
-		case <-r.changed:
+		case <-signal:
+		case <-changed:
 		case <-timer.C:
 		}
 		timer.Stop()
 	}
 }
 
-// pass resolves what is due. It reports whether there may be more.
-func (r *Resolver) pass(ctx context.Context) (more bool, err error) {
+// guarded turns a panic into an error, since there it would end the whole server.
+func guarded(ctx context.Context, pass func(context.Context) (bool, error)) (more bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
+	return pass(ctx)
+}
+
+// pass resolves what is due. It reports whether there may be more.
+func (r *Resolver) pass(ctx context.Context) (more bool, err error) {
+	defer poke(r.stale)
 	accounts, log := r.settings()
 	if len(accounts) == 0 {
 		return false, nil
 	}
-	list, err := r.store.Unresolved(ctx, r.now(), batch)
+	list, err := r.store.Unresolved(ctx, store.Received, r.now(), batch)
 	if err != nil {
 		return false, err
 	}
 	if err := r.resolve(ctx, accounts, log, list); err != nil {
 		return false, err
 	}
+	more = len(list) == batch
 	for _, a := range accounts {
 		references, err := r.store.ExpiredBills(ctx, a.Name, r.now(), batch)
 		if err != nil {
 			return false, err
 		}
+		var failed error
 		for _, reference := range references {
-			if err := r.store.WriteInBackground(ctx, func(tx *store.Tx) error { return r.expire(tx, a, reference) }); err != nil {
-				return false, err
+			err := r.store.WriteInBackground(ctx, func(tx *store.Tx) error { return r.expire(tx, a, reference) })
+			if err != nil {
+				failed = fmt.Errorf("ending the validity of bill %s: %w", reference, err)
 			}
+		}
+		if failed != nil {
+			return false, failed // the others were told all the same
 		}
 		more = more || len(references) == batch
 	}
-	return more || len(list) == batch, nil
+	return more, nil
 }
 
 // resolve resolves a list of callbacks in one transaction. Should that fail, each
 // gets its own, so that one that cannot be resolved does not hold up the others.
 func (r *Resolver) resolve(ctx context.Context, accounts map[string]Account, log *zap.Logger, list []store.Callback) error {
-	// Only what needs no question to the gateway can share a transaction.
-	var plain []message
-	for _, c := range list {
-		account, ok := accounts[c.Account]
-		switch {
-		case !ok:
-			problem := fmt.Sprintf("account %q is not configured", c.Account)
-			if err := r.postpone(ctx, c, problem, missing); err != nil {
-				return err
-			}
-		case c.State == store.Quarantined:
-			if err := r.confirm(ctx, account, log, c); err != nil {
-				return err
-			}
-		default:
-			m, err := read(account, c)
-			if err != nil {
-				log.Error("resolving callback", zap.Int64("callback", c.Number), zap.Error(err))
-				if err := r.postpone(ctx, c, err.Error(), missing); err != nil {
-					return err
-				}
-				continue
-			}
-			plain = append(plain, m)
-		}
+	messages, err := r.readAll(ctx, accounts, log, list)
+	if err != nil || len(messages) == 0 {
+		return err
 	}
-	if len(plain) == 0 {
-		return nil
-	}
-	err := r.store.WriteInBackground(ctx, func(tx *store.Tx) error {
-		for _, m := range plain {
+	err = r.store.WriteInBackground(ctx, func(tx *store.Tx) error {
+		for _, m := range messages {
 			if err := r.apply(tx, m, false); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if err == nil || ctx.Err() != nil || errors.Is(err, store.ErrClosed) {
+	if err == nil || stopped(ctx, err) {
 		return err
 	}
-	for _, m := range plain {
+	for _, m := range messages {
 		err := r.store.WriteInBackground(ctx, func(tx *store.Tx) error { return r.apply(tx, m, false) })
-		if err == nil {
-			continue
-		}
-		log.Error("resolving callback", zap.Int64("callback", m.Number), zap.Error(err))
-		if err := r.postpone(ctx, m.Callback, err.Error(), missing); err != nil {
+		if err := r.settle(ctx, log, m.Callback, err); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// readAll reads callbacks before the transaction that everybody waits for. Those
+// that cannot be resolved now are postponed.
+func (r *Resolver) readAll(ctx context.Context, accounts map[string]Account, log *zap.Logger, list []store.Callback) ([]message, error) {
+	messages := make([]message, 0, len(list))
+	for _, c := range list {
+		account, ok := accounts[c.Account]
+		if !ok {
+			if err := r.postpone(ctx, c, fmt.Sprintf("account %q is not configured", c.Account), missing); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		m, err := read(account, c)
+		if err == nil {
+			messages = append(messages, m)
+		} else if err := r.settle(ctx, log, c, err); err != nil {
+			return nil, err
+		}
+	}
+	return messages, nil
+}
+
+// settle postpones a callback that could not be resolved, whatever the reason. Its
+// error is one that concerns all.
+func (r *Resolver) settle(ctx context.Context, log *zap.Logger, c store.Callback, err error) error {
+	if err == nil || stopped(ctx, err) {
+		return err
+	}
+	log.Error("resolving callback", zap.Int64("callback", c.Number), zap.Error(err))
+	return r.postpone(ctx, c, err.Error(), missing)
+}
+
+// stopped reports whether an error says that work has to end.
+func stopped(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, store.ErrClosed)
 }
 
 func (r *Resolver) postpone(ctx context.Context, c store.Callback, problem string, wait time.Duration) error {
@@ -194,30 +243,49 @@ func (r *Resolver) postpone(ctx context.Context, c store.Callback, problem strin
 	})
 }
 
-// untilNext is the time until something becomes due that no commit announces.
-func (r *Resolver) untilNext(ctx context.Context) (time.Duration, error) {
-	const longest = time.Hour
-	next := r.now().Add(longest)
+// longest is the longest time without a look at what is due.
+const longest = time.Hour
+
+// untilDue is the time until something becomes due that no commit announces.
+func (r *Resolver) untilDue(ctx context.Context) (time.Duration, error) {
 	accounts, _ := r.settings()
 	if len(accounts) == 0 {
 		return longest, nil
 	}
-	due, ok, err := r.store.NextUnresolved(ctx)
+	next, err := r.untilUnresolved(ctx, store.Received)
 	if err != nil {
 		return 0, err
-	}
-	if ok && due.Before(next) {
-		next = due
 	}
 	for name := range accounts {
 		due, ok, err := r.store.NextExpiry(ctx, name)
 		if err != nil {
 			return 0, err
 		}
-		if ok && due.Before(next) {
-			next = due
+		if ok {
+			next = min(next, r.until(due))
 		}
 	}
-	// Times in the store are whole milliseconds; a little later is surely due.
-	return max(next.Sub(r.now()), 0) + time.Millisecond, nil
+	return next, nil
+}
+
+// untilStale is the time until the gateway has to be asked again.
+func (r *Resolver) untilStale(ctx context.Context) (time.Duration, error) {
+	if accounts, _ := r.settings(); len(accounts) == 0 {
+		return longest, nil
+	}
+	return r.untilUnresolved(ctx, store.Quarantined)
+}
+
+func (r *Resolver) untilUnresolved(ctx context.Context, state string) (time.Duration, error) {
+	due, ok, err := r.store.NextUnresolved(ctx, state)
+	if err != nil || !ok {
+		return longest, err
+	}
+	return min(r.until(due), longest), nil
+}
+
+// until is the time until a time in the store is surely over: those are whole
+// milliseconds.
+func (r *Resolver) until(due time.Time) time.Duration {
+	return max(due.Sub(r.now()), 0) + time.Millisecond
 }

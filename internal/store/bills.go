@@ -142,18 +142,18 @@ func (tx *Tx) Bill(account, reference string) (*Record, error) {
 
 // BillByToken returns an open bill of an account, or ErrNotFound.
 func (s *Store) BillByToken(ctx context.Context, account, token string) (*Record, error) {
-	return loadBill(readQueries{ctx, s.reader}, "WHERE token = ? AND account = ? AND stage = 'open'", token, account)
+	return loadBill(readQueries{ctx, s}, "WHERE token = ? AND account = ? AND stage = 'open'", token, account)
 }
 
 // BillByKey returns the bill of an idempotency key, or ErrNotFound.
 func (s *Store) BillByKey(ctx context.Context, account, key string) (*Record, error) {
-	return loadBill(readQueries{ctx, s.reader}, "WHERE account = ? AND idempotency_key = ? AND stage <> 'abandoned'", account, key)
+	return loadBill(readQueries{ctx, s}, "WHERE account = ? AND idempotency_key = ? AND stage <> 'abandoned'", account, key)
 }
 
 // ExpiredBills returns the references of open bills whose validity has ended and
 // that are not marked so yet.
 func (s *Store) ExpiredBills(ctx context.Context, account string, now time.Time, limit int) ([]string, error) {
-	rows, err := s.reader.QueryContext(ctx, `SELECT reference FROM bills WHERE stage <> 'abandoned' AND status IN ('awaiting_payment', 'underpaid')
+	rows, err := s.query(ctx, `SELECT reference FROM bills WHERE stage <> 'abandoned' AND status IN ('awaiting_payment', 'underpaid')
 		AND account = ? AND expires_at <= ? AND stage = 'open' ORDER BY expires_at LIMIT ?`, account, ms(now), limit)
 	if err != nil {
 		return nil, err
@@ -179,7 +179,7 @@ func (s *Store) NextExpiry(ctx context.Context, account string) (due time.Time, 
 // next reads a time that may be missing.
 func (s *Store) next(ctx context.Context, query string, args ...any) (time.Time, bool, error) {
 	var due sql.NullInt64
-	if err := s.reader.QueryRowContext(ctx, query, args...).Scan(&due); err != nil || !due.Valid {
+	if err := s.queryRow(ctx, query, args...).Scan(&due); err != nil || !due.Valid {
 		return time.Time{}, false, err
 	}
 	return at(due.Int64), true, nil
@@ -193,15 +193,15 @@ type queries interface {
 
 type readQueries struct {
 	ctx context.Context
-	db  *sql.DB
+	s   *Store
 }
 
 func (q readQueries) queryRow(query string, args ...any) *row {
-	return &row{Row: q.db.QueryRowContext(q.ctx, query, args...)}
+	return q.s.queryRow(q.ctx, query, args...)
 }
 
 func (q readQueries) query(query string, args ...any) (*sql.Rows, error) {
-	return q.db.QueryContext(q.ctx, query, args...)
+	return q.s.query(q.ctx, query, args...)
 }
 
 func (tx *Tx) loadBill(where string, args ...any) (*Record, error) {

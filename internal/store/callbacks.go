@@ -21,7 +21,8 @@ type Callback struct {
 	RecordID   string
 	Status     string
 	State      string
-	Tries      int
+	Asked      int // how often the gateway was asked about a quarantined one
+	Denied     int // how often it answered that it does not know it
 	SignedAt   time.Time
 	ReceivedAt time.Time
 	Body       []byte
@@ -29,11 +30,15 @@ type Callback struct {
 
 // AddCallback stores a callback and returns after it is on disk. A callback of the
 // same kind, record and status that is there already is left as it is: added is
-// false then, and its first copy is as durable.
+// false then, and its first copy is as durable. Only a copy that was doubted gives
+// way to one that is not.
 func (s *Store) AddCallback(ctx context.Context, c Callback) (added bool, err error) {
 	err = s.submit(ctx, &op{one: true, done: make(chan error, 1), do: func(tx *Tx) error {
 		n, err := tx.execCount(`INSERT INTO callbacks (account, kind, record_id, status, state, due_at, signed_at, received_at, body)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (account, kind, record_id, status) DO UPDATE SET
+				state = excluded.state, problem = '', due_at = excluded.due_at, signed_at = excluded.signed_at, body = excluded.body
+			WHERE callbacks.state IN ('quarantined', 'refuted') AND excluded.state = 'received'`,
 			c.Account, c.Kind, c.RecordID, c.Status, c.State, ms(c.ReceivedAt), ms(c.SignedAt), ms(c.ReceivedAt), c.Body)
 		if added = n > 0; added {
 			tx.then(func() { signal(s.Inbox) })
@@ -43,10 +48,11 @@ func (s *Store) AddCallback(ctx context.Context, c Callback) (added bool, err er
 	return added, err
 }
 
-// Unresolved returns callbacks that are due to be resolved, oldest first.
-func (s *Store) Unresolved(ctx context.Context, now time.Time, limit int) ([]Callback, error) {
-	rows, err := s.reader.QueryContext(ctx, `SELECT number, account, kind, record_id, status, state, tries, signed_at, received_at, body
-		FROM callbacks WHERE state IN ('received', 'quarantined') AND due_at <= ? ORDER BY due_at, number LIMIT ?`, ms(now), limit)
+// Unresolved returns callbacks in a state, received or quarantined, that are due to
+// be resolved, oldest first.
+func (s *Store) Unresolved(ctx context.Context, state string, now time.Time, limit int) ([]Callback, error) {
+	rows, err := s.query(ctx, `SELECT number, account, kind, record_id, status, state, asked, denied, signed_at, received_at, body
+		FROM callbacks WHERE state = ? AND due_at <= ? ORDER BY due_at, number LIMIT ?`, state, ms(now), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +63,7 @@ func (s *Store) Unresolved(ctx context.Context, now time.Time, limit int) ([]Cal
 			c                    Callback
 			signedAt, receivedAt int64
 		)
-		if err := rows.Scan(&c.Number, &c.Account, &c.Kind, &c.RecordID, &c.Status, &c.State, &c.Tries, &signedAt, &receivedAt, &c.Body); err != nil {
+		if err := rows.Scan(&c.Number, &c.Account, &c.Kind, &c.RecordID, &c.Status, &c.State, &c.Asked, &c.Denied, &signedAt, &receivedAt, &c.Body); err != nil {
 			return nil, err
 		}
 		c.SignedAt, c.ReceivedAt = at(signedAt), at(receivedAt)
@@ -66,9 +72,10 @@ func (s *Store) Unresolved(ctx context.Context, now time.Time, limit int) ([]Cal
 	return list, rows.Err()
 }
 
-// NextUnresolved returns when the next callback is due; ok is false without any.
-func (s *Store) NextUnresolved(ctx context.Context) (due time.Time, ok bool, err error) {
-	return s.next(ctx, `SELECT min(due_at) FROM callbacks WHERE state IN ('received', 'quarantined')`)
+// NextUnresolved returns when the next callback in a state is due; ok is false
+// without any.
+func (s *Store) NextUnresolved(ctx context.Context, state string) (due time.Time, ok bool, err error) {
+	return s.next(ctx, `SELECT min(due_at) FROM callbacks WHERE state = ?`, state)
 }
 
 // FinishCallback marks a callback as resolved or refuted.
@@ -78,5 +85,11 @@ func (tx *Tx) FinishCallback(number int64, state, problem string, now time.Time)
 
 // PostponeCallback has a callback tried again later.
 func (tx *Tx) PostponeCallback(number int64, problem string, due time.Time) error {
-	return tx.exec(`UPDATE callbacks SET problem = ?, tries = tries + 1, due_at = ? WHERE number = ?`, problem, ms(due), number)
+	return tx.exec(`UPDATE callbacks SET problem = ?, due_at = ? WHERE number = ?`, problem, ms(due), number)
+}
+
+// CountQuestion notes that the gateway was asked about a callback, and whether it
+// answered that it does not know the payment.
+func (tx *Tx) CountQuestion(number int64, denied bool) error {
+	return tx.exec(`UPDATE callbacks SET asked = asked + 1, denied = denied + ? WHERE number = ?`, denied, number)
 }

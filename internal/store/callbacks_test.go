@@ -80,7 +80,7 @@ func TestAFreshCopyOfADoubtedCallbackIsBelieved(t *testing.T) {
 			if _, err := s.AddCallback(t.Context(), callback("1")); err != nil {
 				t.Fatal(err)
 			}
-			got, err := s.Unresolved(t.Context(), noon, 10)
+			got, err := s.Unresolved(t.Context(), Received, noon, 10)
 			if err != nil || len(got) != 1 || got[0].State != Received {
 				t.Errorf("to be resolved: %+v, %v", got, err)
 			}
@@ -110,7 +110,7 @@ func TestACallbackThatIsAddedIsAnnounced(t *testing.T) {
 func TestEveryFieldOfACallbackSurvives(t *testing.T) {
 	want := Callback{
 		Number: 1, Account: "default", Kind: "unknown/API Deposit é", RecordID: "r", Status: "success", State: Quarantined,
-		Tries: 1, SignedAt: noon.Add(-time.Hour), ReceivedAt: noon, Body: []byte("{\"a\":\"\x00\xff\"}"),
+		Asked: 2, Denied: 1, SignedAt: noon.Add(-time.Hour), ReceivedAt: noon, Body: []byte("{\"a\":\"\x00\xff\"}"),
 	}
 	everyFieldSet(t, want)
 	s, _ := open(t)
@@ -118,7 +118,9 @@ func TestEveryFieldOfACallbackSurvives(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, s, func(tx *Tx) error { return tx.PostponeCallback(1, "later", noon) })
-	got, err := s.Unresolved(t.Context(), noon, 10)
+	write(t, s, func(tx *Tx) error { return tx.CountQuestion(1, false) })
+	write(t, s, func(tx *Tx) error { return tx.CountQuestion(1, true) })
+	got, err := s.Unresolved(t.Context(), Quarantined, noon, 10)
 	if err != nil || len(got) != 1 {
 		t.Fatal(got, err)
 	}
@@ -140,7 +142,7 @@ func TestCallbacksAreResolvedOldestFirstAndWhenTheyAreDue(t *testing.T) {
 	write(t, s, func(tx *Tx) error { return tx.FinishCallback(6, Refuted, "not listed", noon) })
 	write(t, s, func(tx *Tx) error { return tx.PostponeCallback(1, "later", noon.Add(3*time.Second)) })
 
-	if next, ok, err := s.NextUnresolved(t.Context()); err != nil || !ok || !next.Equal(noon.Add(time.Second)) {
+	if next, ok, err := s.NextUnresolved(t.Context(), Received); err != nil || !ok || !next.Equal(noon.Add(time.Second)) {
 		t.Errorf("next is %v, %v, %v", next, ok, err)
 	}
 	for _, c := range []struct {
@@ -153,7 +155,7 @@ func TestCallbacksAreResolvedOldestFirstAndWhenTheyAreDue(t *testing.T) {
 		{time.Second, 1, []int64{2}},
 		{3 * time.Second, 10, []int64{2, 3, 1}},
 	} {
-		list, err := s.Unresolved(t.Context(), noon.Add(c.after), c.limit)
+		list, err := s.Unresolved(t.Context(), Received, noon.Add(c.after), c.limit)
 		if err != nil {
 			t.Fatal(err)
 		}

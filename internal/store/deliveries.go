@@ -67,7 +67,7 @@ func (tx *Tx) addDelivery(event, account, upstream, subject string, now time.Tim
 // DueDeliveries returns deliveries of an upstream that are due, at most one for
 // each subject, the longest due first.
 func (s *Store) DueDeliveries(ctx context.Context, account, upstream string, now time.Time, limit int) ([]Delivery, error) {
-	rows, err := s.reader.QueryContext(ctx, `SELECT d.number, d.event, e.type, d.subject, d.tries, e.envelope
+	rows, err := s.query(ctx, `SELECT d.number, d.event, e.type, d.subject, d.tries, e.envelope
 		FROM deliveries d JOIN events e ON e.id = d.event
 		WHERE d.account = ? AND d.upstream = ? AND d.state = 'pending' AND d.due_at IS NOT NULL AND d.due_at <= ?
 		ORDER BY d.due_at, d.number LIMIT ?`, account, upstream, ms(now), limit)

@@ -64,7 +64,8 @@ CREATE TABLE callbacks (
 	status      TEXT NOT NULL, -- of the transaction, as the gateway says
 	state       TEXT NOT NULL, -- received, quarantined, resolved, or refuted
 	problem     TEXT NOT NULL DEFAULT '',
-	tries       INTEGER NOT NULL DEFAULT 0, -- of asking the gateway about a quarantined one
+	asked       INTEGER NOT NULL DEFAULT 0, -- how often the gateway was asked about a quarantined one
+	denied      INTEGER NOT NULL DEFAULT 0, -- how often it answered that it does not know it
 	due_at      INTEGER NOT NULL, -- when to resolve it
 	signed_at   INTEGER NOT NULL,
 	received_at INTEGER NOT NULL,
@@ -73,7 +74,7 @@ CREATE TABLE callbacks (
 );
 
 CREATE UNIQUE INDEX callbacks_once ON callbacks (account, kind, record_id, status);
-CREATE INDEX callbacks_unresolved ON callbacks (due_at, number)
+CREATE INDEX callbacks_unresolved ON callbacks (state, due_at, number)
 	WHERE state IN ('received', 'quarantined');
 
 -- What upstreams are told. The envelope is the CloudEvent as it is sent.

@@ -33,6 +33,7 @@ type Store struct {
 	closing    chan struct{}
 	done       chan struct{}
 	once       sync.Once
+	closed     error // what Close has returned
 
 	statements map[string]*sql.Stmt // of conn, used by the writing goroutine alone
 
@@ -95,16 +96,37 @@ func migrate(ctx context.Context, conn *sql.Conn) error {
 
 // Close commits what was accepted and closes the database.
 func (s *Store) Close() error {
-	s.once.Do(func() { close(s.closing) })
-	<-s.done
-	for _, st := range s.statements {
-		_ = st.Close()
+	s.once.Do(func() {
+		close(s.closing)
+		<-s.done
+		for _, st := range s.statements {
+			_ = st.Close()
+		}
+		s.closed = errors.Join(s.conn.Close(), s.writer.Close(), s.reader.Close())
+		if s.release != nil {
+			s.closed = errors.Join(s.closed, s.release())
+		}
+	})
+	return s.closed
+}
+
+// query reads beside the writer.
+func (s *Store) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	select {
+	case <-s.closing:
+		return nil, ErrClosed
+	default:
+		return s.reader.QueryContext(ctx, query, args...)
 	}
-	err := errors.Join(s.conn.Close(), s.writer.Close(), s.reader.Close())
-	if s.release != nil {
-		err = errors.Join(err, s.release())
+}
+
+func (s *Store) queryRow(ctx context.Context, query string, args ...any) *row {
+	select {
+	case <-s.closing:
+		return &row{err: ErrClosed}
+	default:
+		return &row{Row: s.reader.QueryRowContext(ctx, query, args...)}
 	}
-	return err
 }
 
 func ms(t time.Time) int64  { return t.UnixMilli() }

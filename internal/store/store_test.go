@@ -252,14 +252,14 @@ func TestAfterCloseEverythingReturnsErrClosed(t *testing.T) {
 		"RecordTry":    func() error { return s.RecordTry(ctx, Try{Delivery: 1, State: Delivered}, noon) },
 		"BillByToken":  func() error { _, err := s.BillByToken(ctx, "default", "token"); return err },
 		"BillByKey":    func() error { _, err := s.BillByKey(ctx, "default", "key"); return err },
-		"Unresolved":   func() error { _, err := s.Unresolved(ctx, noon, 10); return err },
+		"Unresolved":   func() error { _, err := s.Unresolved(ctx, Received, noon, 10); return err },
 		"NextExpiry":   func() error { _, _, err := s.NextExpiry(ctx, "default"); return err },
 		"ExpiredBills": func() error { _, err := s.ExpiredBills(ctx, "default", noon, 10); return err },
 		"DueDeliveries": func() error {
 			_, err := s.DueDeliveries(ctx, "default", "shop", noon, 10)
 			return err
 		},
-		"NextUnresolved": func() error { _, _, err := s.NextUnresolved(ctx); return err },
+		"NextUnresolved": func() error { _, _, err := s.NextUnresolved(ctx, Received); return err },
 		"NextDelivery":   func() error { _, _, err := s.NextDelivery(ctx, "default", "shop", noon); return err },
 	} {
 		if err := call(); !errors.Is(err, ErrClosed) {

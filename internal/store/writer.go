@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -16,7 +17,7 @@ const (
 	busyFor = 10 * time.Millisecond
 	// backgroundShare is the part of its time, one in so many, that the writer gives
 	// to background operations while urgent ones keep coming.
-	backgroundShare = 10
+	backgroundShare = 20
 )
 
 // A Tx is a write transaction. It is only valid inside the function it is given to.
@@ -55,6 +56,8 @@ func (s *Store) submit(ctx context.Context, o *op) error {
 	select {
 	case <-s.closing:
 		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
 	default:
 	}
 	queue := s.urgent
@@ -155,27 +158,14 @@ func fill(group []*op, queue <-chan *op) []*op {
 
 // commit runs a group of operations in one transaction and tells each its outcome.
 func (s *Store) commit(group []*op) {
-	ctx := context.Background()
 	outcome := make([]error, len(group))
-	tx := &Tx{s: s, ctx: ctx}
-	err := tx.exec("BEGIN IMMEDIATE")
-	if err == nil {
-		for i, o := range group {
-			outcome[i] = tx.run(o, len(group) > 1)
-		}
-		if err = tx.exec("COMMIT"); err != nil {
-			// After some errors, a full disk among them, SQLite has rolled back by
-			// itself and this finds no transaction.
-			_ = tx.exec("ROLLBACK")
-		}
-	}
-	if err != nil {
-		// What the operations meant to announce is lost with them, but some of it
-		// may have reached the disk all the same: have everybody look again.
-		signal(s.Inbox)
-		signal(s.Outbox)
+	tx := &Tx{s: s, ctx: context.Background()}
+	if err := tx.runAll(group, outcome); err != nil {
+		// After some errors, a full disk among them, SQLite has rolled back by itself
+		// and this finds no transaction.
+		_ = tx.exec("ROLLBACK")
 		for _, o := range group {
-			o.done <- fmt.Errorf("committing: %w", err)
+			o.done <- err
 		}
 		return
 	}
@@ -187,36 +177,58 @@ func (s *Store) commit(group []*op) {
 	}
 }
 
+// runAll runs the operations and commits. Its error is that of the transaction: then
+// nothing of the group is there.
+func (tx *Tx) runAll(group []*op, outcome []error) error {
+	if err := tx.exec("BEGIN IMMEDIATE"); err != nil {
+		return fmt.Errorf("beginning: %w", err)
+	}
+	for i, o := range group {
+		var lost bool
+		if lost, outcome[i] = tx.run(o, len(group) > 1); lost {
+			return outcome[i]
+		}
+	}
+	if err := tx.exec("COMMIT"); err != nil {
+		return fmt.Errorf("committing: %w", err)
+	}
+	return nil
+}
+
 // run runs one operation. In company it gets a savepoint, so that its failure does
-// not undo the others.
-func (tx *Tx) run(o *op, company bool) (err error) {
+// not undo the others. Lost means that the whole transaction cannot go on.
+func (tx *Tx) run(o *op, company bool) (lost bool, err error) {
 	after := len(tx.after)
+	savepoint := company && !o.one
+	if savepoint {
+		if err := tx.exec("SAVEPOINT op"); err != nil {
+			return true, err
+		}
+	}
+	if err = tx.guard(o.do); err == nil && savepoint {
+		err = tx.exec("RELEASE op")
+	}
+	if err == nil {
+		return false, nil
+	}
+	tx.after = tx.after[:after]
+	if !savepoint {
+		return true, err
+	}
+	if undo := errors.Join(tx.exec("ROLLBACK TO op"), tx.exec("RELEASE op")); undo != nil {
+		return true, err
+	}
+	return false, err
+}
+
+// guard turns a panic into an error: the writing goroutine serves everybody.
+func (tx *Tx) guard(do func(*Tx) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic in a store operation: %v\n%s", p, debug.Stack())
 		}
-		if err != nil {
-			tx.after = tx.after[:after]
-			switch {
-			case o.one:
-			case company:
-				_ = tx.exec("ROLLBACK TO op")
-				_ = tx.exec("RELEASE op")
-			default:
-				// Alone, the whole transaction is undone and an empty one is committed.
-				_ = tx.exec("ROLLBACK")
-				_ = tx.exec("BEGIN")
-			}
-		} else if company && !o.one {
-			err = tx.exec("RELEASE op")
-		}
 	}()
-	if company && !o.one {
-		if err := tx.exec("SAVEPOINT op"); err != nil {
-			return err
-		}
-	}
-	return o.do(tx)
+	return do(tx)
 }
 
 // then runs f after the commit, if there is one.
