@@ -68,7 +68,7 @@ func assignments(columns []string) string {
 func (s *Store) Reserve(ctx context.Context, r Record, maxOpen int, now time.Time) (existing *Record, err error) {
 	err = s.Write(ctx, func(tx *Tx) error {
 		existing = nil
-		old, err := tx.loadBill("WHERE account = ? AND idempotency_key = ? AND stage <> 'abandoned'", r.Account, r.IdempotencyKey)
+		old, err := tx.loadBill(billByKey, r.Account, r.IdempotencyKey)
 		switch {
 		case err == nil && old.RequestHash != r.RequestHash:
 			return ErrOtherCart
@@ -85,8 +85,7 @@ func (s *Store) Reserve(ctx context.Context, r Record, maxOpen int, now time.Tim
 		}
 
 		var open int
-		if err := tx.queryRow(`SELECT count(*) FROM bills WHERE stage <> 'abandoned' AND status IN ('awaiting_payment', 'underpaid')
-			AND account = ? AND expires_at > ?`, r.Account, ms(now)).Scan(&open); err != nil {
+		if err := tx.queryRow(countOpenBills, r.Account, ms(now)).Scan(&open); err != nil {
 			return err
 		}
 		if open >= maxOpen {
@@ -147,14 +146,13 @@ func (s *Store) BillByToken(ctx context.Context, account, token string) (*Record
 
 // BillByKey returns the bill of an idempotency key, or ErrNotFound.
 func (s *Store) BillByKey(ctx context.Context, account, key string) (*Record, error) {
-	return loadBill(readQueries{ctx, s}, "WHERE account = ? AND idempotency_key = ? AND stage <> 'abandoned'", account, key)
+	return loadBill(readQueries{ctx, s}, billByKey, account, key)
 }
 
 // ExpiredBills returns the references of open bills whose validity has ended and
 // that are not marked so yet.
 func (s *Store) ExpiredBills(ctx context.Context, account string, now time.Time, limit int) ([]string, error) {
-	rows, err := s.query(ctx, `SELECT reference FROM bills WHERE stage <> 'abandoned' AND status IN ('awaiting_payment', 'underpaid')
-		AND account = ? AND expires_at <= ? AND stage = 'open' ORDER BY expires_at LIMIT ?`, account, ms(now), limit)
+	rows, err := s.query(ctx, expiredBills, account, ms(now), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -172,8 +170,7 @@ func (s *Store) ExpiredBills(ctx context.Context, account string, now time.Time,
 
 // NextExpiry returns when the next open bill's validity ends.
 func (s *Store) NextExpiry(ctx context.Context, account string) (due time.Time, ok bool, err error) {
-	return s.next(ctx, `SELECT min(expires_at) FROM bills WHERE stage <> 'abandoned' AND status IN ('awaiting_payment', 'underpaid')
-		AND account = ? AND stage = 'open'`, account)
+	return s.next(ctx, nextExpiry, account)
 }
 
 // next reads a time that may be missing.

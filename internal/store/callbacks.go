@@ -51,8 +51,7 @@ func (s *Store) AddCallback(ctx context.Context, c Callback) (added bool, err er
 // Unresolved returns callbacks in a state, received or quarantined, that are due to
 // be resolved, oldest first.
 func (s *Store) Unresolved(ctx context.Context, state string, now time.Time, limit int) ([]Callback, error) {
-	rows, err := s.query(ctx, `SELECT number, account, kind, record_id, status, state, asked, denied, signed_at, received_at, body
-		FROM callbacks WHERE state = ? AND due_at <= ? ORDER BY due_at, number LIMIT ?`, state, ms(now), limit)
+	rows, err := s.query(ctx, unresolvedCallbacks, state, ms(now), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +74,7 @@ func (s *Store) Unresolved(ctx context.Context, state string, now time.Time, lim
 // NextUnresolved returns when the next callback in a state is due; ok is false
 // without any.
 func (s *Store) NextUnresolved(ctx context.Context, state string) (due time.Time, ok bool, err error) {
-	return s.next(ctx, `SELECT min(due_at) FROM callbacks WHERE state = ?`, state)
+	return s.next(ctx, nextUnresolvedCallback, state)
 }
 
 // FinishCallback marks a callback as resolved or refuted.

@@ -67,10 +67,7 @@ func (tx *Tx) addDelivery(event, account, upstream, subject string, now time.Tim
 // DueDeliveries returns deliveries of an upstream that are due, at most one for
 // each subject, the longest due first.
 func (s *Store) DueDeliveries(ctx context.Context, account, upstream string, now time.Time, limit int) ([]Delivery, error) {
-	rows, err := s.query(ctx, `SELECT d.number, d.event, e.type, d.subject, d.tries, e.envelope
-		FROM deliveries d JOIN events e ON e.id = d.event
-		WHERE d.account = ? AND d.upstream = ? AND d.state = 'pending' AND d.due_at IS NOT NULL AND d.due_at <= ?
-		ORDER BY d.due_at, d.number LIMIT ?`, account, upstream, ms(now), limit)
+	rows, err := s.query(ctx, dueDeliveries, account, upstream, ms(now), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -88,8 +85,7 @@ func (s *Store) DueDeliveries(ctx context.Context, account, upstream string, now
 
 // NextDelivery returns when, after now, the next try of an upstream is due.
 func (s *Store) NextDelivery(ctx context.Context, account, upstream string, now time.Time) (due time.Time, ok bool, err error) {
-	return s.next(ctx, `SELECT min(due_at) FROM deliveries WHERE account = ? AND upstream = ? AND state = 'pending' AND due_at IS NOT NULL AND due_at > ?`,
-		account, upstream, ms(now))
+	return s.next(ctx, nextDelivery, account, upstream, ms(now))
 }
 
 // A Try is the outcome of sending a delivery once.
@@ -122,9 +118,7 @@ func (s *Store) RecordTry(ctx context.Context, t Try, now time.Time) error {
 // releaseNext makes the delivery due that waited behind one.
 func (tx *Tx) releaseNext(number int64, now time.Time) error {
 	var next int64
-	err := tx.queryRow(`SELECT w.number FROM deliveries d JOIN deliveries w
-		ON w.account = d.account AND w.upstream = d.upstream AND w.subject = d.subject AND w.state = 'pending'
-		WHERE d.number = ? ORDER BY w.number LIMIT 1`, number).Scan(&next)
+	err := tx.queryRow(waitingDelivery, number).Scan(&next)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}

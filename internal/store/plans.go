@@ -1,0 +1,34 @@
+package store
+
+// These queries run again and again over tables that grow. Each must find what it
+// wants through an index; a test looks at their plans. The conditions that repeat
+// those of a partial index are there so that the index is taken at all.
+const (
+	unresolvedCallbacks = `SELECT number, account, kind, record_id, status, state, asked, denied, signed_at, received_at, body
+		FROM callbacks WHERE state IN ('received', 'quarantined') AND state = ? AND due_at <= ? ORDER BY due_at, number LIMIT ?`
+
+	nextUnresolvedCallback = `SELECT min(due_at) FROM callbacks WHERE state IN ('received', 'quarantined') AND state = ?`
+
+	countOpenBills = `SELECT count(*) FROM bills WHERE stage <> 'abandoned' AND status IN ('awaiting_payment', 'underpaid')
+		AND account = ? AND expires_at > ?`
+
+	expiredBills = `SELECT reference FROM bills WHERE stage <> 'abandoned' AND status IN ('awaiting_payment', 'underpaid')
+		AND account = ? AND expires_at <= ? AND stage = 'open' ORDER BY expires_at LIMIT ?`
+
+	nextExpiry = `SELECT min(expires_at) FROM bills WHERE stage <> 'abandoned' AND status IN ('awaiting_payment', 'underpaid')
+		AND account = ? AND stage = 'open'`
+
+	dueDeliveries = `SELECT d.number, d.event, e.type, d.subject, d.tries, e.envelope
+		FROM deliveries d JOIN events e ON e.id = d.event
+		WHERE d.account = ? AND d.upstream = ? AND d.state = 'pending' AND d.due_at IS NOT NULL AND d.due_at <= ?
+		ORDER BY d.due_at, d.number LIMIT ?`
+
+	nextDelivery = `SELECT min(due_at) FROM deliveries
+		WHERE account = ? AND upstream = ? AND state = 'pending' AND due_at IS NOT NULL AND due_at > ?`
+
+	waitingDelivery = `SELECT w.number FROM deliveries d JOIN deliveries w
+		ON w.account = d.account AND w.upstream = d.upstream AND w.subject = d.subject AND w.state = 'pending'
+		WHERE d.number = ? ORDER BY w.number LIMIT 1`
+
+	billByKey = "WHERE account = ? AND idempotency_key = ? AND stage <> 'abandoned'"
+)

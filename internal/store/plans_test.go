@@ -1,0 +1,50 @@
+package store
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestQueriesTakeTheirIndexes: a scan of a table is fast in a test and in the first
+// week of a shop.
+func TestQueriesTakeTheirIndexes(t *testing.T) {
+	s, _ := open(t)
+	for name, query := range map[string]string{
+		"unresolved callbacks":     unresolvedCallbacks,
+		"next unresolved callback": nextUnresolvedCallback,
+		"count of open bills":      countOpenBills,
+		"expired bills":            expiredBills,
+		"next expiry":              nextExpiry,
+		"due deliveries":           dueDeliveries,
+		"next delivery":            nextDelivery,
+		"waiting delivery":         waitingDelivery,
+		"bill by key":              selectBill + billByKey,
+		"bill by token":            selectBill + "WHERE token = ? AND account = ? AND stage = 'open'",
+		"bill by reference":        selectBill + "WHERE account = ? AND reference = ?",
+	} {
+		args := make([]any, strings.Count(query, "?"))
+		for i := range args {
+			args[i] = 1
+		}
+		rows, err := s.reader.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		steps := 0
+		for rows.Next() {
+			var id, parent, unused int
+			var detail string
+			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+				t.Fatal(err)
+			}
+			steps++
+			if strings.Contains(detail, "SCAN") || strings.Contains(detail, "TEMP B-TREE") {
+				t.Errorf("%s: %s", name, detail)
+			}
+		}
+		if err := rows.Err(); err != nil || steps == 0 {
+			t.Errorf("%s: %d steps, %v", name, steps, err)
+		}
+		rows.Close()
+	}
+}
