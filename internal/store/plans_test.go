@@ -9,6 +9,7 @@ import (
 // week of a shop.
 func TestQueriesTakeTheirIndexes(t *testing.T) {
 	s, _ := open(t)
+	s.reader.SetMaxOpenConns(0) // the plans are closed at the end
 	for name, query := range map[string]string{
 		"unresolved callbacks":     unresolvedCallbacks,
 		"next unresolved callback": nextUnresolvedCallback,
@@ -30,6 +31,7 @@ func TestQueriesTakeTheirIndexes(t *testing.T) {
 		if err != nil {
 			t.Fatal(name, err)
 		}
+		defer rows.Close()
 		steps := 0
 		for rows.Next() {
 			var id, parent, unused int
@@ -45,6 +47,5 @@ func TestQueriesTakeTheirIndexes(t *testing.T) {
 		if err := rows.Err(); err != nil || steps == 0 {
 			t.Errorf("%s: %d steps, %v", name, steps, err)
 		}
-		rows.Close()
 	}
 }
