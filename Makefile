@@ -7,10 +7,16 @@ CADDY                 := $(BIN)/caddy
 # Every configuration that is shipped. Each is formatted, adapted and validated.
 CADDYFILES            := Caddyfile.example $(wildcard examples/*.caddyfile) $(wildcard examples/*/Caddyfile)
 
-.PHONY: test check lint configs unit e2e fuzz bench demo fmt clean
+.PHONY: test setup check lint configs unit e2e fuzz bench demo fmt clean
 .NOTPARALLEL:
 
-test: check lint configs unit e2e
+test: setup check lint configs unit e2e
+
+# The race detector needs a C compiler; Go fetches everything else by itself.
+setup:
+	@command -v cc > /dev/null || \
+		{ [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && apt-get update && apt-get install -y gcc libc6-dev; } || \
+		{ echo "the race detector needs a C compiler; on Debian: apt-get install gcc libc6-dev"; exit 1; }
 
 # The linter in its own version, built once with this Go.
 $(LINT):
