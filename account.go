@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/gateway"
 )
@@ -22,8 +23,10 @@ const (
 	// weakSecret is the length below which a secret can be guessed from one
 	// signature in reasonable time. Those of the gateway have 32 characters.
 	weakSecret = 24
-	// tokensFresh is how long the gateway's list of coins is used.
+	// tokensFresh is how long the gateway's list of coins is used, tokensRetry how
+	// long it is not asked again when it has not given one.
 	tokensFresh = time.Hour
+	tokensRetry = time.Minute
 )
 
 // Account is a merchant account at the gateway.
@@ -156,29 +159,56 @@ func parseEndpoint(s, fallback string) (endpoint string, loopback bool, err erro
 	return strings.TrimSuffix(u.String(), "/"), loopback, nil
 }
 
-// tokenList is the gateway's list of coins, kept for a while.
+// tokenList is the gateway's list of coins, kept for a while. A failure is kept too,
+// for a shorter one: buyers must not be able to make this server ask and ask.
 type tokenList struct {
+	flight singleflight.Group
+
 	mu      sync.Mutex
 	list    map[string]gateway.Listed
+	err     error
 	fetched time.Time
 }
 
-// listedTokens returns what can be paid with. If the gateway cannot be asked, an
-// old list is better than none, since it only names things.
-func (a *Account) listedTokens(ctx context.Context) (map[string]gateway.Listed, error) {
-	t := a.tokens
+// cached returns what is known, and whether it is fresh.
+func (t *tokenList) cached() (list map[string]gateway.Listed, fresh bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.list != nil && now().Sub(t.fetched) < tokensFresh {
-		return t.list, nil
-	}
-	list, err := a.client.Tokens(ctx)
-	if err != nil {
-		if t.list != nil {
-			return t.list, nil
+	age := now().Sub(t.fetched)
+	return t.list, !t.fetched.IsZero() && (age < tokensRetry || t.err == nil && age < tokensFresh), t.err
+}
+
+// listedTokens returns what can be paid with. An old list is better than none, since
+// it only names things, and better than waiting: it is renewed behind its back.
+func (a *Account) listedTokens(ctx context.Context) (map[string]gateway.Listed, error) {
+	list, fresh, err := a.tokens.cached()
+	if !fresh {
+		flight := a.tokens.flight.DoChan("", func() (any, error) {
+			a.tokens.fetch(a.client)
+			return nil, nil
+		})
+		if list == nil {
+			select {
+			case <-flight:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+			list, _, err = a.tokens.cached()
 		}
-		return nil, err
 	}
-	t.list, t.fetched = list, now()
-	return list, nil
+	if list != nil {
+		return list, nil
+	}
+	return nil, err
+}
+
+// fetch asks the gateway, for whoever waits: none of them may call it off.
+func (t *tokenList) fetch(client gateway.Client) {
+	list, err := client.Tokens(context.Background()) // bounded by the client's time-out
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err = err; err == nil {
+		t.list = list
+	}
+	t.fetched = now()
 }

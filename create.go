@@ -172,16 +172,15 @@ func (h *Bill) once(r *http.Request, o *order, rec store.Record) (*store.Record,
 		return old, nil
 	case err != nil && !errors.Is(err, store.ErrNotFound):
 		return nil, err
-	case err != nil:
-		// Only what may become a new bill uses up the client's allowance.
-		if wait, ok := h.limiter.allow(clientIP(r), now()); !ok {
-			return nil, &problem{
-				status:     http.StatusTooManyRequests,
-				code:       "rate_limited",
-				retryable:  true,
-				retryAfter: wait,
-				detail:     "Too many orders in a short time. Please wait a moment.",
-			}
+	}
+	// Whatever may lead to a question to the gateway uses up the client's allowance.
+	if wait, ok := h.limiter.allow(clientIP(r), now()); !ok {
+		return nil, &problem{
+			status:     http.StatusTooManyRequests,
+			code:       "rate_limited",
+			retryable:  true,
+			retryAfter: wait,
+			detail:     "Too many orders in a short time. Please wait a moment.",
 		}
 	}
 
@@ -267,8 +266,7 @@ func (h *Bill) orderNative(ctx context.Context, o gateway.Order, rec *store.Reco
 		rec.OrderID, rec.Address, rec.Memo = created.OrderID, created.Address, created.Memo
 		rec.Pays.Crypto, rec.Pays.Network = created.Crypto, created.Network
 	}
-	m := h.methods[rec.Method]
-	if m != nil && m.MemoRequired && rec.Memo == "" {
+	if m := h.methods[rec.Method]; m != nil && m.MemoRequired && rec.Memo == "" {
 		return &gateway.Error{Failure: gateway.Refused, Endpoint: "order", Err: errNoMemo}
 	}
 	due, err := h.account.client.Due(ctx, o)
@@ -280,12 +278,9 @@ func (h *Bill) orderNative(ctx context.Context, o gateway.Order, rec *store.Reco
 	}
 	network := rec.Pays.Network
 	rec.Pays, rec.Due = due.Token, due.Amount
-	switch {
-	case m != nil && m.Network != "":
-		rec.Pays.Network = m.Network
-	case network != "":
+	if network != "" {
 		rec.Pays.Network = network
-	case rec.Pays.Network == "":
+	} else if rec.Pays.Network == "" {
 		rec.Pays.Network = rec.Pays.Chain
 	}
 	return nil

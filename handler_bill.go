@@ -270,8 +270,9 @@ func (h *Bill) check() (err error) {
 	}
 	for _, origin := range h.AllowOrigin {
 		u, err := url.Parse(origin)
-		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.Scheme+"://"+u.Host != origin {
-			return fmt.Errorf("allow_origin: %q is not an origin like https://example.com", origin)
+		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.Scheme+"://"+u.Host != origin || strings.ToLower(origin) != origin ||
+			u.Port() == map[string]string{"http": "80", "https": "443"}[u.Scheme] {
+			return fmt.Errorf("allow_origin: %q is not an origin as browsers write it, like https://example.com", origin)
 		}
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/forward"
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/gateway"
@@ -188,6 +189,9 @@ func (u *Upstream) provision(account string) (*forward.Upstream, error) {
 		for _, v := range values {
 			if v, err = expand("header "+field, v); err != nil {
 				return fail("%v", err)
+			}
+			if !httpguts.ValidHeaderFieldName(field) || !httpguts.ValidHeaderFieldValue(v) {
+				return fail("header %q is not a header", field)
 			}
 			target.Header.Add(field, v)
 		}

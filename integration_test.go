@@ -642,6 +642,80 @@ func TestHandleErrorsComesFirst(t *testing.T) {
 	}
 }
 
+func TestARedirectOfHandleErrorsIsFollowed(t *testing.T) {
+	s := openShop(t, "", "", `handle_errors 422 {
+		redir * /sorry
+	}
+	handle_errors 404 {
+		header X-From site
+		respond 404
+	}`)
+	resp, _ := s.do(http.MethodPost, "/pay/bills", "item=lantern", "Content-Type", "application/x-www-form-urlencoded")
+	if resp.StatusCode != 302 || resp.Header.Get("Location") != "/sorry" {
+		t.Errorf("got %d to %q", resp.StatusCode, resp.Header.Get("Location"))
+	}
+	// A bare status is no answer: the plugin's own follows, without what was set for it.
+	resp, body := s.do(http.MethodGet, "/pay/bills/AAAAAAAAAAAAAAAAAAAAAA", "", "Accept", "application/json")
+	if resp.StatusCode != 404 || !strings.Contains(body, "not_found") || resp.Header.Get("X-From") != "" {
+		t.Errorf("got %d %q, %v", resp.StatusCode, body, resp.Header)
+	}
+}
+
+func TestLinksLeadToThisServer(t *testing.T) {
+	s := openShop(t, "", "", "")
+	_, bill := s.buy(cart)
+	token := bill["token"].(string)
+	for _, path := range []string{
+		"//evil.example.com/..%2Fpay/bills/" + token,
+		"/pay/..%2F..%2F/bills/" + token,
+		"/pay/%5Cevil.example.com/bills/" + token,
+		"/pay//bills/" + token,
+	} {
+		resp, body := s.do(http.MethodGet, path, "", "Accept", "application/json")
+		if resp.StatusCode == 200 && body != "" || strings.Contains(body, "evil") {
+			t.Errorf("%s: %d %s", path, resp.StatusCode, body)
+		}
+	}
+	resp, body := s.do(http.MethodGet, "/pay/a%3Fb/bills/"+token, "", "Accept", "application/json")
+	if resp.StatusCode != 200 || !strings.Contains(body, `"self":"/pay/a%3Fb/bills/`) {
+		t.Errorf("got %d %s", resp.StatusCode, body)
+	}
+}
+
+func TestARepeatedKeyIsNoWayRoundTheRateLimit(t *testing.T) {
+	s := openShop(t, "", "", `handle /slow/* {
+		ccpayment_bill {
+			product field-guide 25.00
+			method usdt-trc20 `+testToken+`
+			rate_limit 1/1h 2
+		}
+	}`)
+	refuse := func(w http.ResponseWriter) { _, _ = io.WriteString(w, `{"code":1,"msg":"no"}`) }
+	s.gateway.setFault("/bill/info", refuse)
+	s.gateway.setFault("/token/rate", refuse)
+	for range 6 {
+		s.do(http.MethodPost, "/slow/bills", cart, "Content-Type", "application/x-www-form-urlencoded", "Idempotency-Key", "same")
+	}
+	if n := s.gateway.count("/bill/info"); n != 2 {
+		t.Errorf("the gateway was asked %d times", n)
+	}
+}
+
+func TestAGatewayThatRefusesItsListIsNotAskedAgainAtOnce(t *testing.T) {
+	s := openShop(t, "", "", "")
+	s.gateway.setFault("/coin/all", func(w http.ResponseWriter) {
+		_, _ = io.WriteString(w, `{"code":225213,"msg":"This merchant account can only call API of Version 2"}`)
+	})
+	for range 5 {
+		if resp, _ := s.do(http.MethodGet, "/pay/methods", "", "Accept", "application/json"); resp.StatusCode != 502 {
+			t.Errorf("got %d", resp.StatusCode)
+		}
+	}
+	if n := s.gateway.count("/coin/all"); n != 1 {
+		t.Errorf("the gateway was asked %d times", n)
+	}
+}
+
 func TestHostedCheckout(t *testing.T) {
 	s := openShop(t, "checkout hosted", "", "")
 	resp, _ := s.do(http.MethodPost, "/pay/bills", cart, "Content-Type", "application/x-www-form-urlencoded")

@@ -3,6 +3,7 @@ package ccpayment
 import (
 	"mime"
 	"net/http"
+	"net/url"
 	"path"
 	"strconv"
 	"strings"
@@ -54,8 +55,12 @@ func prefixOf(r *http.Request) string {
 	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
 		p = original.URL.Path
 	}
+	prefix := strings.TrimSuffix(path.Dir(p), "/")
 	if before, _, found := strings.Cut(p, "/bills/"); found {
-		return before
+		prefix = before
 	}
-	return strings.TrimSuffix(path.Dir(p), "/")
+	if !plainPrefix(prefix) {
+		return ""
+	}
+	return (&url.URL{Path: prefix}).EscapedPath()
 }

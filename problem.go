@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"strconv"
@@ -93,6 +94,10 @@ func problemOf(err error) *problem {
 // fail answers with a problem. The site's handle_errors comes first, so that a shop
 // can give its own pages; where it leaves the body empty, the plugin's own is sent.
 func (h *Bill) fail(w http.ResponseWriter, r *http.Request, err error) error {
+	if r.Context().Err() != nil {
+		h.log.Debug("client has left", zap.String("client_ip", clientIP(r)))
+		return nil
+	}
 	p := problemOf(err)
 	if p.status >= 500 {
 		h.log.Error("answering with an error", zap.String("code", p.code), zap.Error(err), zap.String("client_ip", clientIP(r)))
@@ -120,7 +125,7 @@ func (h *Bill) fail(w http.ResponseWriter, r *http.Request, err error) error {
 		u := *original.URL
 		r.Method, r.RequestURI, r.URL = original.Method, original.RequestURI, &u
 	}
-	held := &heldWriter{ResponseWriter: w}
+	held := &heldWriter{ResponseWriter: w, expected: p.status, header: w.Header().Clone()}
 	if err := server.Errors.Routes.Compile(caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })).ServeHTTP(held, r); err != nil && !held.wrote {
 		h.log.Error("handling an error with the site's error routes", zap.Error(err))
 	}
@@ -158,42 +163,61 @@ func (h *Bill) writeProblem(w http.ResponseWriter, r *http.Request, p *problem) 
 	return json.NewEncoder(w).Encode(body)
 }
 
-// heldWriter holds back a bare status, so that a body can still follow from
-// somebody else.
+// heldWriter holds back an answer that is no more than the status of the error, so
+// that a body can still follow from somebody else. Another status, like that of a
+// redirect, is an answer.
 type heldWriter struct {
 	http.ResponseWriter
-	status int
-	wrote  bool
+	expected int
+	header   http.Header // what was set so far, forgotten if no answer comes of it
+	status   int
+	wrote    bool
+}
+
+func (w *heldWriter) Header() http.Header {
+	if w.wrote {
+		return w.ResponseWriter.Header()
+	}
+	return w.header
 }
 
 func (w *heldWriter) WriteHeader(status int) {
-	if w.status == 0 {
-		w.status = status
+	switch {
+	case w.wrote || status >= 100 && status < 200:
+		w.ResponseWriter.WriteHeader(status)
+	case w.status == 0:
+		if w.status = status; status != w.expected {
+			w.release()
+		}
 	}
 }
 
 func (w *heldWriter) Write(p []byte) (int, error) {
-	if !w.wrote {
-		if len(p) == 0 {
-			return 0, nil
-		}
-		w.wrote = true
-		if w.status != 0 {
-			w.ResponseWriter.WriteHeader(w.status)
-		}
+	if len(p) == 0 {
+		return 0, nil
 	}
+	w.release()
 	return w.ResponseWriter.Write(p)
 }
 
 // FlushError sends what there is, the status at least.
 func (w *heldWriter) FlushError() error {
-	if !w.wrote {
-		w.wrote = true
-		if w.status != 0 {
-			w.ResponseWriter.WriteHeader(w.status)
-		}
-	}
+	w.release()
 	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// release lets the answer begin.
+func (w *heldWriter) release() {
+	if w.wrote {
+		return
+	}
+	w.wrote = true
+	own := w.ResponseWriter.Header()
+	clear(own)
+	maps.Copy(own, w.header)
+	if w.status != 0 {
+		w.ResponseWriter.WriteHeader(w.status)
+	}
 }
 
 // Unwrap gives http.ResponseController what it needs.

@@ -2,6 +2,8 @@ package ccpayment
 
 import (
 	"net/http"
+	"net/url"
+	"path"
 	"regexp"
 	"strings"
 
@@ -75,7 +77,20 @@ func findRoute(r *http.Request) (route, bool) {
 				rt.prefix = before
 			}
 		}
+		if !plainPrefix(rt.prefix) {
+			return route{}, false
+		}
+		rt.prefix = (&url.URL{Path: rt.prefix}).EscapedPath()
 		return rt, true
 	}
 	return route{}, false
+}
+
+// plainPrefix reports whether links may begin with a prefix. It comes from whoever
+// made the request: "//host" would lead to another server.
+func plainPrefix(p string) bool {
+	if p == "" {
+		return true
+	}
+	return p[0] == '/' && path.Clean(p) == p && !strings.ContainsFunc(p, func(c rune) bool { return c == '\\' || c < ' ' || c == 0x7f })
 }

@@ -18,14 +18,20 @@ const (
 	beatEvery = 25 * time.Second
 	// reconnect is what a page waits before it opens a broken stream again.
 	reconnect = 3 * time.Second
+	// streamFor is how long a stream lasts. Pages open another by themselves.
+	streamFor = time.Hour
 	// streamWrite bounds one write to a stream. A reader that has gone away must
 	// not hold its place for long.
 	streamWrite = 10 * time.Second
 )
 
-// links is where pages of a bill lead.
-func (h *Bill) links(prefix string) checkout.Links {
-	return checkout.Links{Prefix: prefix, ReturnURL: h.ReturnURL, SupportURL: h.SupportURL, Test: h.account.simulated}
+// links is where pages of a bill lead and what this shop calls things.
+func (h *Bill) links(b *bill.Bill, prefix string) checkout.Links {
+	l := checkout.Links{Prefix: prefix, ReturnURL: h.ReturnURL, SupportURL: h.SupportURL, Test: h.account.simulated}
+	if m := h.methods[b.Method]; m != nil {
+		l.Network = m.Network
+	}
+	return l
 }
 
 // private marks an answer as meant for the holder of the bill's token alone.
@@ -42,7 +48,7 @@ func (h *Bill) writeBill(w http.ResponseWriter, status int, b *bill.Bill, prefix
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Add("Vary", "Accept")
 	w.WriteHeader(status)
-	return json.NewEncoder(w).Encode(checkout.Describe(b, now(), h.links(prefix)))
+	return json.NewEncoder(w).Encode(checkout.Describe(b, now(), h.links(b, prefix)))
 }
 
 // load finds the bill of a route. A token that is unknown, wrong or of another
@@ -74,7 +80,7 @@ func (h *Bill) serveBill(w http.ResponseWriter, r *http.Request, rt route) error
 		// Only for those who ask for it: a page that moves by itself is a hindrance.
 		w.Header().Set("Refresh", strconv.Itoa(seconds))
 	}
-	l := h.links(rt.prefix)
+	l := h.links(b, rt.prefix)
 	return checkout.WritePage(w, checkout.Describe(b, now(), l), l)
 }
 
@@ -107,9 +113,9 @@ func (h *Bill) serveMethods(w http.ResponseWriter, r *http.Request) error {
 	}
 	list := make([]method, 0, len(h.Methods))
 	for _, m := range h.Methods {
-		t, ok := tokens[m.TokenID]
-		if !ok {
-			h.log.Warn("method is not among the coins that the gateway offers", zap.String("method", m.Name), zap.String("account", h.account.name))
+		t := tokens[m.TokenID]
+		if !t.Usable {
+			h.log.Debug("gateway does not offer a method at present", zap.String("method", m.Name), zap.String("account", h.account.name))
 			continue
 		}
 		out := method{Method: m.Name, Label: m.Label, Crypto: t.Crypto, Network: t.Network, Logo: t.Logo}
@@ -133,8 +139,20 @@ func (h *Bill) serveEvents(w http.ResponseWriter, r *http.Request, rt route) err
 	if err != nil {
 		return err
 	}
-	// Watching begins before reading, so that no change can fall between.
+	if _, err := h.load(r, rt); err != nil {
+		return err
+	}
+	// Watching begins before the bill is read, so that no change can fall between.
 	watcher := s.Watch(rt.name)
+	if watcher == nil {
+		return &problem{
+			status:     http.StatusTooManyRequests,
+			code:       "rate_limited",
+			retryable:  true,
+			retryAfter: time.Minute,
+			detail:     "Too many pages follow this bill. Please check again later.",
+		}
+	}
 	defer s.Unwatch(watcher)
 	b, err := h.load(r, rt)
 	if err != nil {
@@ -163,7 +181,7 @@ func (h *Bill) serveEvents(w http.ResponseWriter, r *http.Request, rt route) err
 		return stream.Flush() == nil
 	}
 	snapshot := func() bool {
-		data, err := json.Marshal(checkout.Describe(b, now(), h.links(rt.prefix)))
+		data, err := json.Marshal(checkout.Describe(b, now(), h.links(b, rt.prefix)))
 		return err == nil && send("event: bill\nid: %d\ndata: %s\n\n", b.Seq, data)
 	}
 	if !send("retry: %d\n\n", reconnect.Milliseconds()) || !snapshot() {
@@ -171,10 +189,15 @@ func (h *Bill) serveEvents(w http.ResponseWriter, r *http.Request, rt route) err
 	}
 	beat := time.NewTicker(beatEvery)
 	defer beat.Stop()
-	for !b.StateAt(now()).Final {
+	end := time.NewTimer(streamFor)
+	defer end.Stop()
+	final := b.StateAt(now()).Final
+	for !final {
 		select {
 		case <-r.Context().Done():
 			return nil
+		case <-end.C:
+			return nil // a page that is still there comes back
 		case <-h.stopping:
 			return nil // the page comes back to the server that follows
 		case next := <-watcher.C:
@@ -184,8 +207,11 @@ func (h *Bill) serveEvents(w http.ResponseWriter, r *http.Request, rt route) err
 			if b = next; !snapshot() {
 				return nil
 			}
+			final = b.StateAt(now()).Final
 		case <-beat.C:
-			if !send("event: beat\ndata: {}\n\n") {
+			if final = b.StateAt(now()).Final; final {
+				snapshot() // the clock alone has ended it
+			} else if !send("event: beat\ndata: {}\n\n") {
 				return nil
 			}
 		}

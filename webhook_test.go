@@ -282,6 +282,18 @@ func TestStaleCallbackCountsOnceTheGatewayConfirmsIt(t *testing.T) {
 	}
 }
 
+func TestADoubtedDepositIsBelievedOnceItComesFresh(t *testing.T) {
+	s := openShop(t, "", "", "")
+	body := `{"pay_status":"success","order_type":"Direct Deposit","record_id":"d1","paid_amount":"5","crypto":"USDT","chain":"TRX","user_id":"u"}`
+	stale := strconv.FormatInt(time.Now().Add(-time.Hour).Unix(), 10)
+	if resp, _ := s.raw(body, stale, signV1(stale, body)); resp.StatusCode != 200 {
+		t.Fatalf("got %d", resp.StatusCode)
+	}
+	s.eventually("told without being believed", func() bool { return s.rows("SELECT count(*) FROM events WHERE type = 'unknown.received'") == 1 })
+	s.callback(body)
+	s.eventually("believed", func() bool { return s.rows("SELECT count(*) FROM events WHERE type = 'deposit.success'") == 1 })
+}
+
 func TestAllowIP(t *testing.T) {
 	s := openShop(t, "", "allow_ip 192.0.2.0/24 2001:db8::1", "")
 	if resp, body := s.callback(deposit("r", "1", "success", "1")); resp.StatusCode != 401 || body != "" {

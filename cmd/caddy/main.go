@@ -1,6 +1,6 @@
 // Command caddy is Caddy with this plugin and the gateway simulator, for the demo
-// and for tests. A production build takes the plugin alone: see "Build" in the
-// README.
+// and for tests. A production build takes the plugin alone: see "Put it in front of
+// your shop" in the README.
 package main
 
 import (

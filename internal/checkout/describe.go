@@ -14,6 +14,8 @@ type Links struct {
 	Prefix     string
 	ReturnURL  string
 	SupportURL string
+	// Network is what buyers read in place of the gateway's name of the network.
+	Network string
 	// Test marks bills of a simulated gateway, which nobody should pay.
 	Test bool
 }
@@ -106,6 +108,9 @@ func Describe(b *bill.Bill, now time.Time, l Links) Bill {
 		ReturnURL:  optional(l.ReturnURL),
 		SupportURL: optional(l.SupportURL),
 		Self:       l.Prefix + "/bills/" + b.Token,
+	}
+	if l.Network != "" && b.Pays.Network != "" {
+		out.Pay.Network = optional(l.Network)
 	}
 	if b.Due.IsPositive() {
 		out.Pay.Amount = optional(b.Due.String())

@@ -17,9 +17,8 @@ import (
 
 // Where an event comes from.
 const (
-	FromCallback  = "callback"
-	FromReconcile = "reconcile"
-	FromTimer     = "timer"
+	FromCallback = "callback"
+	FromTimer    = "timer"
 )
 
 // The types of events about bills. The others are a kind and a status with a dot

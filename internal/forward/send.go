@@ -58,7 +58,9 @@ func (w *worker) failed(s *session, d store.Delivery, status int, retryAfter tim
 	}
 	wait := s.Retry[d.Tries]
 	if retryAfter > 0 && (status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable) {
-		wait = min(retryAfter, longestRetryAfter)
+		// Never sooner than planned: an upstream in maintenance that always asks for
+		// a second would use up all tries in no time.
+		wait = max(wait, min(retryAfter, longestRetryAfter))
 	}
 	// Failures come in groups. Jitter is only ever added, so that no try comes
 	// before its time.

@@ -357,7 +357,7 @@ func TestRetryAfter(t *testing.T) {
 	}{
 		"429, seconds":          {429, text("120"), 2 * time.Minute},
 		"503, seconds":          {503, text("120"), 2 * time.Minute},
-		"sooner than scheduled": {429, text("1"), time.Second},
+		"sooner than scheduled": {429, text("1"), schedule},
 		"429, date":             {429, in(time.Hour), time.Hour},
 		"503, date":             {503, in(time.Hour), time.Hour},
 		"date of the past":      {429, in(-time.Hour), schedule},

@@ -171,7 +171,8 @@ func failure(t *testing.T, err error, want gateway.Failure, endpoint string) *ga
 	if e.Failure != want || e.Endpoint != endpoint {
 		t.Fatalf("got %s of %s (%v), want %s of %s", e.Failure, e.Endpoint, err, want, endpoint)
 	}
-	if e.Retryable() != (want != gateway.Refused) {
+	// 224066 is documented as "Service error, please try again".
+	if e.Retryable() != (want != gateway.Refused || e.Code == 224066) {
 		t.Errorf("%s: retryable is %v", e.Failure, e.Retryable())
 	}
 	return e
@@ -807,7 +808,7 @@ func TestTokensAreListedByTheIDThatOrdersUse(t *testing.T) {
 			Token: bill.Token{Crypto: "USDT", Network: "BEP20", Chain: "BSC", Contract: "0x55d398326f99059ff775485246999027b3197955"},
 		},
 		"xrp": { // its coin is to be delisted
-			Token: bill.Token{Crypto: "XRP", Network: "XRP", Chain: "XRP"}, Logo: "x.png", MemoRequired: true,
+			Token: bill.Token{Crypto: "XRP", Network: "XRP", Chain: "XRP"}, Logo: "x.png",
 		},
 	}
 	if err != nil || !same(got, want) {

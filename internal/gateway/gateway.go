@@ -88,9 +88,8 @@ type Seen struct {
 // Listed is a coin on a network as the gateway offers it.
 type Listed struct {
 	bill.Token
-	Logo         string
-	MemoRequired bool
-	Usable       bool
+	Logo   string
+	Usable bool // neither in maintenance nor about to be delisted
 }
 
 // A Kind says what a callback is about.
@@ -169,4 +168,4 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // Retryable reports whether the same request may succeed later.
-func (e *Error) Retryable() bool { return e.Failure != Refused }
+func (e *Error) Retryable() bool { return e.Failure != Refused || e.Code == codeServiceError }

@@ -19,8 +19,12 @@ const (
 	maxList   = 16 << 20
 )
 
-// codeSuccess is the only code that says success, in both generations.
-const codeSuccess = 10000
+const (
+	// codeSuccess is the only code that says success, in both generations.
+	codeSuccess = 10000
+	// codeServiceError is documented as "Service error, please try again" (v1).
+	codeServiceError = 224066
+)
 
 // A Signer makes and checks the signatures of one account.
 type Signer interface {

@@ -249,14 +249,13 @@ func (c v1) Tokens(ctx context.Context) (map[string]Listed, error) {
 				Crypto text `json:"crypto"`
 				Status int  `json:"status"`
 				Tokens []struct {
-					TokenID       text `json:"token_id"`
-					Crypto        text `json:"crypto"`
-					Logo          text `json:"logo"`
-					IsSupportMemo bool `json:"is_support_memo"`
-					Network       text `json:"network"`
-					Chain         text `json:"chain"`
-					Contract      text `json:"contract"`
-					Status        int  `json:"status"`
+					TokenID  text `json:"token_id"`
+					Crypto   text `json:"crypto"`
+					Logo     text `json:"logo"`
+					Network  text `json:"network"`
+					Chain    text `json:"chain"`
+					Contract text `json:"contract"`
+					Status   int  `json:"status"`
 				} `json:"tokens"`
 			} `json:"list"`
 		} `json:"data"`
@@ -272,10 +271,9 @@ func (c v1) Tokens(ctx context.Context) (map[string]Listed, error) {
 				crypto = coin.Crypto
 			}
 			tokens[string(t.TokenID)] = Listed{
-				Token:        bill.Token{Crypto: string(crypto), Network: string(t.Network), Chain: string(t.Chain), Contract: string(t.Contract)},
-				Logo:         string(t.Logo),
-				MemoRequired: t.IsSupportMemo,
-				Usable:       coin.Status == usable && t.Status == usable,
+				Token:  bill.Token{Crypto: string(crypto), Network: string(t.Network), Chain: string(t.Chain), Contract: string(t.Contract)},
+				Logo:   string(t.Logo),
+				Usable: coin.Status == usable && t.Status == usable,
 			}
 		}
 	}

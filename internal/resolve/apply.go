@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/bill"
@@ -72,10 +73,15 @@ func (r *Resolver) apply(tx *store.Tx, m message, doubt bool) error {
 	}
 	data.Payment = event.OfPayment(cb, network)
 
-	if err := r.tell(tx, a, event.ID(a.Name, c.Kind, c.RecordID, c.Status), eventType, cb.Subject, c.ReceivedAt, data); err != nil {
+	kind, done := c.Kind, store.Resolved
+	if doubt {
+		// Another id, for the event that a copy without doubt will be.
+		kind, done = kind+"?", store.Doubted
+	}
+	if err := r.tell(tx, a, event.ID(a.Name, kind, c.RecordID, c.Status), eventType, cb.Subject, c.ReceivedAt, data); err != nil {
 		return err
 	}
-	return tx.FinishCallback(c.Number, store.Resolved, "", r.now())
+	return tx.FinishCallback(c.Number, done, "", r.now())
 }
 
 // pay takes a callback's payment into its bill. For a bill that was not made here
@@ -98,7 +104,7 @@ func (r *Resolver) pay(tx *store.Tx, a Account, cb gateway.Callback, arrived tim
 	if err != nil {
 		return nil, false, false, err
 	}
-	if rec.Hosted && cb.Due.IsPositive() && cb.Status != bill.Failed && !bound(rec.Bill) {
+	if rec.Hosted && cb.Due.IsPositive() && cb.Status != bill.Failed && !bound(rec.Bill) && samePrice(rec.Bill, cb) {
 		// The buyer chose the coin on the gateway's page. The first payment tells
 		// which, and the bill is bound to it.
 		rec.Pays, rec.Due = cb.Token, cb.Due
@@ -110,10 +116,31 @@ func (r *Resolver) pay(tx *store.Tx, a Account, cb gateway.Callback, arrived tim
 	if rec.OrderID == "" {
 		rec.OrderID = cb.OrderID
 	}
+	saved := r.now()
+	if rec.Stage == store.Open && !overdue(rec.Status) && overdue(rec.StateAt(saved).Status) {
+		// The bill's validity has ended and this callback is faster than the clock. Of
+		// a payment that came after the end, the end is told first; after one that came
+		// in time the bill stays as if it were valid, until the clock has its turn.
+		if arrived.Before(rec.ExpiresAt) {
+			saved = rec.ExpiresAt.Add(-time.Millisecond)
+		} else if err := r.tellExpiry(tx, a, rec); err != nil {
+			return nil, false, false, err
+		}
+	}
 	if news = rec.Apply(p); news {
 		rec.Seq++
 	}
-	return rec.Bill, true, news, tx.SaveBill(rec, r.now())
+	return rec.Bill, true, news, tx.SaveBill(rec, saved)
+}
+
+// samePrice reports whether a callback is about the price the bill was made for, as
+// far as it says so.
+func samePrice(b *bill.Bill, cb gateway.Callback) bool {
+	if cb.Price == "" {
+		return true
+	}
+	price, err := bill.ParseAmount(cb.Price)
+	return err == nil && price.Equal(b.Price) && (cb.Currency == "" || strings.EqualFold(cb.Currency, b.Currency))
 }
 
 // bound reports whether a hosted bill has a payment in its coin that has not failed.
@@ -169,29 +196,37 @@ func orderEvent(b *bill.Bill, cb gateway.Callback, s bill.State) string {
 	}
 }
 
-// expire tells that the validity of a bill has ended without full payment.
+// overdue reports whether a status is one that the clock alone brings about.
+func overdue(s bill.Status) bool { return s == bill.Expired || s == bill.UnderpaidOverdue }
+
+// expire ends the validity of a bill.
 func (r *Resolver) expire(tx *store.Tx, a Account, reference string) error {
 	rec, err := tx.Bill(a.Name, reference)
 	if err != nil {
 		return err
 	}
-	now := r.now()
-	state := rec.StateAt(now)
-	if state.Status == bill.Expired || state.Status == bill.UnderpaidOverdue {
-		rec.Seq++
-		data := event.Data{
-			Account: a.Name,
-			API:     a.API,
-			Origin:  event.FromTimer,
-			Bill:    event.OfBill(rec.Bill, state, true, ""),
-			Raw:     json.RawMessage("{}"),
-		}
-		id := event.ID(a.Name, "expiry", reference, string(state.Status))
-		if err := r.tell(tx, a, id, event.BillExpired, reference, now, data); err != nil {
+	if overdue(rec.StateAt(r.now()).Status) {
+		if err := r.tellExpiry(tx, a, rec); err != nil {
 			return err
 		}
 	}
-	return tx.SaveBill(rec, now)
+	return tx.SaveBill(rec, r.now())
+}
+
+// tellExpiry tells that the validity of a bill has ended without full payment.
+func (r *Resolver) tellExpiry(tx *store.Tx, a Account, rec *store.Record) error {
+	now := r.now()
+	state := rec.StateAt(now)
+	rec.Seq++
+	data := event.Data{
+		Account: a.Name,
+		API:     a.API,
+		Origin:  event.FromTimer,
+		Bill:    event.OfBill(rec.Bill, state, true, ""),
+		Raw:     json.RawMessage("{}"),
+	}
+	id := event.ID(a.Name, "expiry", rec.Reference, string(state.Status))
+	return r.tell(tx, a, id, event.BillExpired, rec.Reference, now, data)
 }
 
 // tell stores an event and its deliveries.

@@ -76,6 +76,16 @@ func (r *Resolver) confirm(ctx context.Context, a Account, log *zap.Logger, mess
 			return ctx.Err() // a stop says nothing about the gateway
 		}
 	}
+	if g := new(gateway.Error); errors.As(failed, &g) && g.Failure == gateway.Refused && len(references) > 1 {
+		// What it does with an order it does not know is not documented. Should it
+		// refuse them all for one, each is asked about alone.
+		for _, m := range messages {
+			if err := r.confirm(ctx, a, log, []message{m}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	for _, m := range messages {
 		err := r.judge(ctx, log, m, infos, failed)
 		if err := r.settle(ctx, log, m.Callback, err); err != nil {

@@ -39,6 +39,8 @@ type Record struct {
 	Problem        string
 	IdempotencyKey string
 	RequestHash    string
+	// Status is the one that was stored last. The clock may have moved on since.
+	Status bill.Status
 }
 
 var billColumns = []string{
@@ -234,6 +236,7 @@ func loadBill(q queries, where string, args ...any) (*Record, error) {
 			return nil, fmt.Errorf("bill %s: %w", r.Reference, err)
 		}
 	}
+	r.Status = bill.Status(status)
 	r.CreatedAt, r.ExpiresAt = at(createdAt), at(expiresAt)
 	r.Payments, err = loadPayments(q, r.Reference)
 	return r, err

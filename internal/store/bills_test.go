@@ -81,6 +81,7 @@ func TestEveryFieldOfABillSurvives(t *testing.T) {
 		},
 		Stage: Open, Problem: "none yet", IdempotencyKey: "buyer:1", RequestHash: "5f",
 	}
+	r.Status = r.StateAt(noon).Status // follows from the rest
 	everyFieldSet(t, *r.Bill)
 	everyFieldSet(t, r.Payments[0])
 	everyFieldSet(t, r)

@@ -11,6 +11,8 @@ const (
 	Quarantined = "quarantined"
 	Resolved    = "resolved"
 	Refuted     = "refuted"
+	// Doubted callbacks were handed on without being believed.
+	Doubted = "doubted"
 )
 
 // A Callback is a row of the inbox.
@@ -31,14 +33,16 @@ type Callback struct {
 // AddCallback stores a callback and returns after it is on disk. A callback of the
 // same kind, record and status that is there already is left as it is: added is
 // false then, and its first copy is as durable. Only a copy that was doubted gives
-// way to one that is not.
+// way to one that is not, and a refuted one to any: it is asked about once more.
 func (s *Store) AddCallback(ctx context.Context, c Callback) (added bool, err error) {
 	err = s.submit(ctx, &op{one: true, done: make(chan error, 1), do: func(tx *Tx) error {
 		n, err := tx.execCount(`INSERT INTO callbacks (account, kind, record_id, status, state, due_at, signed_at, received_at, body)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (account, kind, record_id, status) DO UPDATE SET
-				state = excluded.state, problem = '', due_at = excluded.due_at, signed_at = excluded.signed_at, body = excluded.body
-			WHERE callbacks.state IN ('quarantined', 'refuted') AND excluded.state = 'received'`,
+				state = excluded.state, problem = '', asked = 0, denied = 0,
+				due_at = excluded.due_at, signed_at = excluded.signed_at, body = excluded.body
+			WHERE callbacks.state IN ('quarantined', 'refuted', 'doubted') AND excluded.state = 'received'
+				OR callbacks.state = 'refuted' AND excluded.state = 'quarantined'`,
 			c.Account, c.Kind, c.RecordID, c.Status, c.State, ms(c.ReceivedAt), ms(c.SignedAt), ms(c.ReceivedAt), c.Body)
 		if added = n > 0; added {
 			tx.then(func() { signal(s.Inbox) })

@@ -62,7 +62,7 @@ CREATE TABLE callbacks (
 	kind        TEXT NOT NULL, -- order, deposit, …, or the gateway's word for an unknown one
 	record_id   TEXT NOT NULL,
 	status      TEXT NOT NULL, -- of the transaction, as the gateway says
-	state       TEXT NOT NULL, -- received, quarantined, resolved, or refuted
+	state       TEXT NOT NULL, -- received, quarantined, resolved, refuted, or doubted
 	problem     TEXT NOT NULL DEFAULT '',
 	asked       INTEGER NOT NULL DEFAULT 0, -- how often the gateway was asked about a quarantined one
 	denied      INTEGER NOT NULL DEFAULT 0, -- how often it answered that it does not know it
