@@ -33,6 +33,8 @@ func init() {
 //		endpoint   <url>
 //		timeout    <duration>
 //		store      <module> ...
+//		retain     <duration>
+//		reconcile  off|<duration>
 //		account <name> {
 //			app_id ... app_secret ... api ... endpoint ... timeout ...
 //		}
@@ -120,6 +122,19 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 		a.StoreRaw = caddyconfig.JSONModuleObject(unm, "module", name, nil)
 		return nil
+	}}
+	o["retain"] = option{parse: intoDuration(&a.Retain)}
+	o["reconcile"] = option{parse: func(d *caddyfile.Dispenser) (err error) {
+		var arg string
+		if !d.AllArgs(&arg) {
+			return d.ArgErr()
+		}
+		if arg == "off" {
+			a.Reconcile = -1
+			return nil
+		}
+		a.Reconcile, err = parseDuration(d, arg)
+		return err
 	}}
 	o["account"] = option{again: true, parse: func(d *caddyfile.Dispenser) error {
 		var name string

@@ -245,7 +245,12 @@ func (h *Bill) make(ctx context.Context, s *store.Store, rec *store.Record, rema
 		return nil, h.abandon(ctx, s, rec, err)
 	}
 	rec.Stage, rec.Seq = store.Open, 1
-	if err := s.PutBill(ctx, rec, now()); err != nil {
+	opened := now()
+	var firstCheck time.Time
+	if every := time.Duration(h.app.Reconcile); every > 0 {
+		firstCheck = opened.Add(every)
+	}
+	if err := s.OpenBill(ctx, rec, firstCheck, opened); err != nil {
 		return nil, err
 	}
 	h.log.Info("opened bill", zap.String("account", rec.Account), zap.String("reference", rec.Reference), zap.String("method", rec.Method))

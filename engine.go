@@ -179,6 +179,7 @@ func (e *engine) configure() {
 	}
 	a := e.apps[len(e.apps)-1]
 	e.resolver.Configure(a.resolving(), a.log)
+	e.resolver.Retain(time.Duration(a.Retain))
 	e.forwarder.Configure(a.upstreams, a.log)
 }
 

@@ -35,6 +35,13 @@ func init() {
 // defaultAccount is the name of the account that is configured without one.
 const defaultAccount = "default"
 
+const (
+	defaultRetain    = 90 * 24 * time.Hour
+	minRetain        = 24 * time.Hour
+	defaultReconcile = 5 * time.Minute
+	minReconcile     = time.Second
+)
+
 // now is the clock of everything in this package.
 var now = time.Now
 
@@ -50,6 +57,13 @@ type App struct {
 	// Where bills, callbacks, events and deliveries are kept. Default: the module
 	// sqlite with a file in Caddy's data directory.
 	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=ccpayment.stores inline_key=module"`
+
+	// How long closed bills and delivered events are kept. Default: 2160h (90d)
+	Retain caddy.Duration `json:"retain,omitempty"`
+
+	// How often the gateway is asked about open bills, in case a callback was missed.
+	// Use -1 for never. Default: 5m
+	Reconcile caddy.Duration `json:"reconcile,omitempty"`
 
 	accounts  map[string]*Account
 	upstreams []*forward.Upstream
@@ -93,6 +107,19 @@ func (a *App) Provision(ctx caddy.Context) error {
 		if err := account.provision(name, a.transport, a.log); err != nil {
 			return err
 		}
+	}
+
+	if a.Retain == 0 {
+		a.Retain = caddy.Duration(defaultRetain)
+	}
+	if a.Retain < caddy.Duration(minRetain) {
+		return fmt.Errorf("ccpayment: retain must be at least %s, or callbacks that the gateway repeats would not be recognized", minRetain)
+	}
+	if a.Reconcile == 0 {
+		a.Reconcile = caddy.Duration(defaultReconcile)
+	}
+	if a.Reconcile > 0 && a.Reconcile < caddy.Duration(minReconcile) {
+		return fmt.Errorf("ccpayment: reconcile must be at least %s, because the gateway bans those who ask too much", minReconcile)
 	}
 
 	a.storage = new(SQLite)
@@ -206,6 +233,8 @@ func (a *App) resolving() map[string]resolve.Account {
 			Name:   name,
 			API:    account.API,
 			Client: account.client,
+			// Negative is never.
+			Reconcile: max(0, time.Duration(a.Reconcile)),
 			Upstreams: func(eventType string) []string {
 				var names []string
 				for _, u := range a.upstreams {

@@ -17,8 +17,9 @@ import (
 
 // Where an event comes from.
 const (
-	FromCallback = "callback"
-	FromTimer    = "timer"
+	FromCallback  = "callback"
+	FromReconcile = "reconcile"
+	FromTimer     = "timer"
 )
 
 // The types of events about bills. The others are a kind and a status with a dot

@@ -51,16 +51,19 @@ func (r *Resolver) apply(tx *store.Tx, m message, doubt bool) error {
 	case doubt || cb.Kind == gateway.KindUnknown:
 		eventType = event.UnknownReceived
 	case cb.Kind == gateway.KindOrder:
-		b, known, news, err := r.pay(tx, a, cb, m.arrived)
+		p, err := r.pay(tx, a, cb, m.arrived)
 		if err != nil {
 			return err
 		}
-		state := b.StateAt(r.now())
-		if eventType = orderEvent(b, cb, state); b.Pays.Accepts(cb.Token) {
-			network = b.Pays.Network
+		if p.told {
+			return tx.FinishCallback(c.Number, store.Resolved, "found at the gateway before", r.now())
 		}
-		data.Bill = event.OfBill(b, state, known, cb.CustomValue)
-		data.Late = !news
+		state := p.bill.StateAt(r.now())
+		if eventType = orderEvent(p.bill, cb, state); p.bill.Pays.Accepts(cb.Token) {
+			network = p.bill.Pays.Network
+		}
+		data.Bill = event.OfBill(p.bill, state, p.known, cb.CustomValue)
+		data.Late = !p.news
 	case cb.Reference != "":
 		// A refund or withdrawal does not change the bill it belongs to.
 		rec, err := tx.Bill(a.Name, cb.Reference)
@@ -84,9 +87,17 @@ func (r *Resolver) apply(tx *store.Tx, m message, doubt bool) error {
 	return tx.FinishCallback(c.Number, done, "", r.now())
 }
 
+// paid is what became of a payment.
+type paid struct {
+	bill  *bill.Bill
+	known bool // the bill was made here
+	news  bool // the payment was not that far before
+	told  bool // the upstreams know of it already, under another name
+}
+
 // pay takes a callback's payment into its bill. For a bill that was not made here
 // it returns one that has only what the callback says.
-func (r *Resolver) pay(tx *store.Tx, a Account, cb gateway.Callback, arrived time.Time) (b *bill.Bill, known, news bool, err error) {
+func (r *Resolver) pay(tx *store.Tx, a Account, cb gateway.Callback, arrived time.Time) (out paid, err error) {
 	p := bill.Payment{
 		ID:         cb.RecordID,
 		Status:     cb.Status,
@@ -99,10 +110,10 @@ func (r *Resolver) pay(tx *store.Tx, a Account, cb gateway.Callback, arrived tim
 	}
 	rec, err := tx.Bill(a.Name, cb.Reference)
 	if errors.Is(err, store.ErrNotFound) {
-		return strangerBill(a, cb, p), false, true, nil
+		return paid{bill: strangerBill(a, cb, p), news: true}, nil
 	}
 	if err != nil {
-		return nil, false, false, err
+		return out, err
 	}
 	if rec.Hosted && cb.Due.IsPositive() && cb.Status != bill.Failed && !bound(rec.Bill) && samePrice(rec.Bill, cb) {
 		// The buyer chose the coin on the gateway's page. The first payment tells
@@ -118,19 +129,45 @@ func (r *Resolver) pay(tx *store.Tx, a Account, cb gateway.Callback, arrived tim
 	}
 	saved := r.now()
 	if rec.Stage == store.Open && !overdue(rec.Status) && overdue(rec.StateAt(saved).Status) {
-		// The bill's validity has ended and this callback is faster than the clock. Of
-		// a payment that came after the end, the end is told first; after one that came
-		// in time the bill stays as if it were valid, until the clock has its turn.
+		// The bill's validity has ended and this payment is faster than the clock. Of
+		// one that came after the end, the end is told first; after one that came in
+		// time the bill stays as if it were valid, until the clock has its turn.
 		if arrived.Before(rec.ExpiresAt) {
 			saved = rec.ExpiresAt.Add(-time.Millisecond)
 		} else if err := r.tellExpiry(tx, a, rec); err != nil {
-			return nil, false, false, err
+			return out, err
 		}
 	}
-	if news = rec.Apply(p); news {
+	out = paid{bill: rec.Bill, known: true}
+	if found := recognize(rec.Bill, p); found != "" {
+		// It was found at the gateway before its callback came, and has no name from
+		// there. From now on it has that of its record.
+		if err := tx.RenamePayment(rec.Reference, found, p.ID); err != nil {
+			return out, err
+		}
+		out.told = p.Status == bill.Success
+	}
+	if out.news = rec.Apply(p); out.news {
 		rec.Seq++
 	}
-	return rec.Bill, true, news, tx.SaveBill(rec, saved)
+	return out, tx.SaveBill(rec, saved)
+}
+
+// recognize finds a payment that was found at the gateway without a record and is
+// the one a callback is about, gives it the callback's record and returns the name
+// it had.
+func recognize(b *bill.Bill, p bill.Payment) (found string) {
+	if strings.HasPrefix(p.ID, foundPrefix) || slices.ContainsFunc(b.Payments, func(q bill.Payment) bool { return q.ID == p.ID }) {
+		return ""
+	}
+	for i, q := range b.Payments {
+		if strings.HasPrefix(q.ID, foundPrefix) && q.Amount.Equal(p.Amount) && q.Token.Accepts(p.Token) &&
+			(q.TxID == "" || p.TxID == "" || q.TxID == p.TxID) {
+			b.Payments[i].ID = p.ID
+			return q.ID
+		}
+	}
+	return ""
 }
 
 // samePrice reports whether a callback is about the price the bill was made for, as

@@ -33,21 +33,27 @@ type Account struct {
 	Client gateway.Client
 	// Upstreams names the upstreams that want events of a type.
 	Upstreams func(eventType string) []string
+	// Reconcile is how often open bills are asked about; zero is never.
+	Reconcile time.Duration
 }
 
-// A Resolver works through the inbox until it is stopped. Two loops share the work:
-// one resolves what can be believed and tells the end of bills' validity, the other
-// asks the gateway about stale callbacks, so that its answers hold up nobody else.
+// A Resolver works through the inbox until it is stopped. The main loop resolves what
+// can be believed and tells the end of bills' validity. Two others ask the gateway,
+// about stale callbacks and about open bills, so that its answers hold up nobody. The
+// last removes what is old.
 type Resolver struct {
 	store *store.Store
 	now   func() time.Time
 
 	mu       sync.Mutex
 	accounts map[string]Account
+	retain   time.Duration
 	log      *zap.Logger
 
 	changed chan struct{}
 	stale   chan struct{} // has a signal when there may be something to confirm
+	open    chan struct{} // has a signal when there may be another open bill
+	prune   chan struct{} // has a signal when the time of retention has changed
 }
 
 // New returns a resolver. It does nothing before Run.
@@ -58,6 +64,8 @@ func New(s *store.Store, now func() time.Time) *Resolver {
 		log:     zap.NewNop(),
 		changed: make(chan struct{}, 1),
 		stale:   make(chan struct{}, 1),
+		open:    make(chan struct{}, 1),
+		prune:   make(chan struct{}, 1),
 	}
 }
 
@@ -67,6 +75,14 @@ func (r *Resolver) Configure(accounts map[string]Account, log *zap.Logger) {
 	r.accounts, r.log = accounts, log
 	r.mu.Unlock()
 	poke(r.changed)
+}
+
+// Retain sets for how long what is over is kept; zero is for good.
+func (r *Resolver) Retain(d time.Duration) {
+	r.mu.Lock()
+	r.retain = d
+	r.mu.Unlock()
+	poke(r.prune)
 }
 
 func (r *Resolver) settings() (map[string]Account, *zap.Logger) {
@@ -87,6 +103,8 @@ func poke(c chan<- struct{}) {
 func (r *Resolver) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { r.loop(ctx, r.stale, r.confirmPass, r.untilStale) })
+	wg.Go(func() { r.loop(ctx, r.open, r.reconcilePass, r.untilCheck) })
+	wg.Go(func() { r.loop(ctx, r.prune, r.prunePass, r.untilPrune) })
 	r.loop(ctx, r.store.Inbox, r.pass, r.untilDue)
 	wg.Wait()
 }
@@ -97,8 +115,8 @@ func (r *Resolver) loop(ctx context.Context, signal <-chan struct{},
 	pass func(context.Context) (more bool, err error), until func(context.Context) (time.Duration, error),
 ) {
 	changed := r.changed
-	if signal == r.stale {
-		changed = nil // the other loop passes it on
+	if signal != r.store.Inbox {
+		changed = nil // the main loop passes it on
 	}
 	for ctx.Err() == nil {
 		more, err := guarded(ctx, pass)
@@ -141,6 +159,7 @@ func guarded(ctx context.Context, pass func(context.Context) (bool, error)) (mor
 // pass resolves what is due. It reports whether there may be more.
 func (r *Resolver) pass(ctx context.Context) (more bool, err error) {
 	defer poke(r.stale)
+	defer poke(r.open)
 	accounts, log := r.settings()
 	if len(accounts) == 0 {
 		return false, nil
@@ -242,6 +261,22 @@ func (r *Resolver) postpone(ctx context.Context, c store.Callback, problem strin
 		return tx.PostponeCallback(c.Number, problem, r.now().Add(wait))
 	})
 }
+
+// pruneBatch is how many rows of each kind one transaction removes.
+const pruneBatch = 200
+
+// prunePass removes some of what is older than it need be.
+func (r *Resolver) prunePass(ctx context.Context) (more bool, err error) {
+	r.mu.Lock()
+	retain := r.retain
+	r.mu.Unlock()
+	if retain <= 0 {
+		return false, nil
+	}
+	return r.store.Prune(ctx, r.now().Add(-retain), pruneBatch)
+}
+
+func (r *Resolver) untilPrune(context.Context) (time.Duration, error) { return longest, nil }
 
 // longest is the longest time without a look at what is due.
 const longest = time.Hour

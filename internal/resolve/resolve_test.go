@@ -32,6 +32,8 @@ type fakeGateway struct {
 	gateway.Client
 	lookup func(ctx context.Context, reference string) (gateway.Info, error)
 	asked  int // questions so far
+	// requests counts how often the gateway was called with them.
+	requests int
 }
 
 // errUnknownOrder is the answer about an order that the gateway does not know.
@@ -39,6 +41,7 @@ var errUnknownOrder = errors.New("unknown order")
 
 func (g *fakeGateway) Lookup(ctx context.Context, references []string) (map[string]gateway.Info, error) {
 	infos := make(map[string]gateway.Info)
+	g.requests++
 	for _, reference := range references {
 		g.asked++
 		info, err := g.lookup(ctx, reference)

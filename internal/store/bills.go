@@ -154,7 +154,12 @@ func (s *Store) BillByKey(ctx context.Context, account, key string) (*Record, er
 // ExpiredBills returns the references of open bills whose validity has ended and
 // that are not marked so yet.
 func (s *Store) ExpiredBills(ctx context.Context, account string, now time.Time, limit int) ([]string, error) {
-	rows, err := s.query(ctx, expiredBills, account, ms(now), limit)
+	return s.references(ctx, expiredBills, account, ms(now), limit)
+}
+
+// references runs a query that finds bills.
+func (s *Store) references(ctx context.Context, query string, args ...any) ([]string, error) {
+	rows, err := s.query(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -173,6 +178,42 @@ func (s *Store) ExpiredBills(ctx context.Context, account string, now time.Time,
 // NextExpiry returns when the next open bill's validity ends.
 func (s *Store) NextExpiry(ctx context.Context, account string) (due time.Time, ok bool, err error) {
 	return s.next(ctx, nextExpiry, account)
+}
+
+// OpenBill stores a bill that can be shown from now on, and plans the first question
+// to the gateway about it.
+func (s *Store) OpenBill(ctx context.Context, r *Record, firstCheck, now time.Time) error {
+	return s.Write(ctx, func(tx *Tx) error {
+		tx.then(func() { signal(s.Inbox) }) // there is a new end of validity to wait for
+		if err := tx.SaveBill(r, now); err != nil {
+			return err
+		}
+		return tx.PlanCheck(r.Reference, firstCheck)
+	})
+}
+
+// PlanCheck sets when the gateway is asked about a bill; the zero time is never.
+func (tx *Tx) PlanCheck(reference string, at time.Time) error {
+	var due any
+	if !at.IsZero() {
+		due = ms(at)
+	}
+	return tx.exec(`UPDATE bills SET check_at = ? WHERE reference = ?`, due, reference)
+}
+
+// BillsToCheck returns the references of bills that the gateway is to be asked about.
+func (s *Store) BillsToCheck(ctx context.Context, account string, now time.Time, limit int) ([]string, error) {
+	return s.references(ctx, billsToCheck, account, ms(now), limit)
+}
+
+// NextCheck returns when the gateway is to be asked about a bill next.
+func (s *Store) NextCheck(ctx context.Context, account string) (due time.Time, ok bool, err error) {
+	return s.next(ctx, nextCheck, account)
+}
+
+// RenamePayment gives a payment of a bill another id.
+func (tx *Tx) RenamePayment(reference, from, to string) error {
+	return tx.exec(`UPDATE payments SET id = ? WHERE reference = ? AND id = ?`, to, reference, from)
 }
 
 // next reads a time that may be missing.

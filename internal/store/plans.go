@@ -18,6 +18,10 @@ const (
 	nextExpiry = `SELECT min(expires_at) FROM bills WHERE stage <> 'abandoned' AND status IN ('awaiting_payment', 'underpaid')
 		AND account = ? AND stage = 'open'`
 
+	billsToCheck = `SELECT reference FROM bills WHERE account = ? AND check_at IS NOT NULL AND check_at <= ? ORDER BY check_at LIMIT ?`
+
+	nextCheck = `SELECT min(check_at) FROM bills WHERE account = ? AND check_at IS NOT NULL`
+
 	dueDeliveries = `SELECT d.number, d.event, e.type, d.subject, d.tries, e.envelope
 		FROM deliveries d JOIN events e ON e.id = d.event
 		WHERE d.account = ? AND d.upstream = ? AND d.state = 'pending' AND d.due_at IS NOT NULL AND d.due_at <= ?

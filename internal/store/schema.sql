@@ -31,9 +31,12 @@ CREATE TABLE bills (
 	seq             INTEGER NOT NULL, -- counts visible changes
 	created_at      INTEGER NOT NULL,
 	expires_at      INTEGER NOT NULL,
+	check_at        INTEGER, -- when to ask the gateway about it, NULL for never
 	updated_at      INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+CREATE INDEX bills_to_check ON bills (account, check_at) WHERE check_at IS NOT NULL;
+CREATE INDEX bills_by_age ON bills (expires_at);
 CREATE UNIQUE INDEX bills_by_idempotency_key ON bills (account, idempotency_key)
 	WHERE stage <> 'abandoned';
 CREATE INDEX bills_unpaid ON bills (account, expires_at)
@@ -73,6 +76,7 @@ CREATE TABLE callbacks (
 	body        BLOB NOT NULL
 );
 
+CREATE INDEX callbacks_by_age ON callbacks (received_at);
 CREATE UNIQUE INDEX callbacks_once ON callbacks (account, kind, record_id, status);
 CREATE INDEX callbacks_unresolved ON callbacks (state, due_at, number)
 	WHERE state IN ('received', 'quarantined');
@@ -88,6 +92,8 @@ CREATE TABLE events (
 	occurred_at INTEGER NOT NULL,
 	envelope    TEXT NOT NULL
 );
+
+CREATE INDEX events_by_age ON events (occurred_at);
 
 -- One row for each event and upstream. Of the pending ones with the same upstream
 -- and subject only the first has a due time; the others wait behind it.

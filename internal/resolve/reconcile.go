@@ -1,0 +1,216 @@
+package resolve
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/shopspring/decimal"
+	"go.uber.org/zap"
+
+	"github.com/caddy-ccpayment/caddy-ccpayment/internal/bill"
+	"github.com/caddy-ccpayment/caddy-ccpayment/internal/event"
+	"github.com/caddy-ccpayment/caddy-ccpayment/internal/gateway"
+	"github.com/caddy-ccpayment/caddy-ccpayment/internal/store"
+)
+
+const (
+	// foundPrefix begins the names of payments that the gateway's list has and no
+	// callback has named yet.
+	foundPrefix = "found-"
+	// overdueEvery is how often a bill is asked about after its validity, until it
+	// is given up.
+	overdueEvery = 30 * time.Minute
+)
+
+// reconcilePass asks the gateway about bills that wait for money, so that a payment
+// whose callback was missed is found all the same.
+func (r *Resolver) reconcilePass(ctx context.Context) (more bool, err error) {
+	accounts, log := r.settings()
+	for _, a := range accounts {
+		if a.Reconcile <= 0 {
+			continue
+		}
+		references, err := r.store.BillsToCheck(ctx, a.Name, r.now(), maxLookup)
+		if err != nil {
+			return false, err
+		}
+		if len(references) == 0 {
+			continue
+		}
+		infos, failed := a.Client.Lookup(ctx, references)
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		if failed != nil {
+			log.Warn("asking the gateway about open bills", zap.String("account", a.Name), zap.Error(failed))
+		}
+		for _, reference := range references {
+			err := r.store.WriteInBackground(ctx, func(tx *store.Tx) error {
+				return r.reconcile(tx, log, a, reference, infos[reference])
+			})
+			if err != nil {
+				return false, fmt.Errorf("reconciling bill %s: %w", reference, err)
+			}
+		}
+		more = more || failed == nil && len(references) == maxLookup
+	}
+	return more, nil
+}
+
+// untilCheck is the time until the next bill has to be asked about.
+func (r *Resolver) untilCheck(ctx context.Context) (time.Duration, error) {
+	accounts, _ := r.settings()
+	next := longest
+	for _, a := range accounts {
+		if a.Reconcile <= 0 {
+			continue
+		}
+		due, ok, err := r.store.NextCheck(ctx, a.Name)
+		if err != nil {
+			return 0, err
+		}
+		if ok {
+			next = min(next, r.until(due))
+		}
+	}
+	return next, nil
+}
+
+// reconcile takes what the gateway knows of a bill into it and plans the next
+// question. The payments it lists enter as callbacks would.
+func (r *Resolver) reconcile(tx *store.Tx, log *zap.Logger, a Account, reference string, info gateway.Info) error {
+	rec, err := tx.Bill(a.Name, reference)
+	if err != nil {
+		return err
+	}
+	for _, found := range missed(rec.Bill, info) {
+		log.Warn("found a payment whose callback did not come", zap.String("account", a.Name), zap.String("reference", reference))
+		if err := r.applyFound(tx, a, reference, found, info.Due.Amount); err != nil {
+			return err
+		}
+	}
+	if rec, err = tx.Bill(a.Name, reference); err != nil {
+		return err
+	}
+	return tx.PlanCheck(reference, nextCheck(rec.Bill, r.now(), a.Reconcile))
+}
+
+// nextCheck is when a bill is asked about again: in regular turns while it is valid,
+// at the end of its validity, less often after it, and a last time when it is given
+// up. Zero means never.
+func nextCheck(b *bill.Bill, now time.Time, every time.Duration) time.Time {
+	end := b.ExpiresAt.Add(bill.ListenAfter)
+	switch {
+	case b.StateAt(now).Final:
+		return time.Time{}
+	case now.Before(b.ExpiresAt):
+		return earlier(now.Add(every), b.ExpiresAt)
+	default:
+		return earlier(now.Add(max(every, overdueEvery)), end)
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// missed lists the confirmed payments of the gateway's list that do not count here
+// yet, each with the name under which it is to be known: that of a payment seen
+// before it was confirmed, or one of its own.
+func missed(b *bill.Bill, info gateway.Info) []bill.Payment {
+	listed := slices.DeleteFunc(slices.Clone(info.Payments), func(s gateway.Seen) bool { return s.Status != bill.Success })
+	waiting := slices.Clone(b.Payments)
+	// Two equal internal transfers are two payments, so each known one takes one of
+	// the list away.
+	for _, p := range b.Payments {
+		if p.Status != bill.Success {
+			continue
+		}
+		waiting = slices.DeleteFunc(waiting, func(q bill.Payment) bool { return q.ID == p.ID })
+		if i := slices.IndexFunc(listed, func(s gateway.Seen) bool { return alike(s, p.Amount, p.Token, p.TxID) }); i >= 0 {
+			listed = slices.Delete(listed, i, i+1)
+		}
+	}
+	list := make([]bill.Payment, 0, len(listed))
+	for _, s := range listed {
+		same := func(p bill.Payment) bool { return p.Status == bill.Success && alike(s, p.Amount, p.Token, p.TxID) }
+		p := bill.Payment{
+			ID:         foundName(b.Reference, count(b.Payments, same)+count(list, same), s),
+			Status:     bill.Success,
+			Amount:     s.Amount,
+			Token:      s.Token,
+			TxID:       s.TxID,
+			ServiceFee: s.ServiceFee,
+			ArrivedAt:  s.PaidAt,
+		}
+		if i := slices.IndexFunc(waiting, func(q bill.Payment) bool { return alike(s, q.Amount, q.Token, q.TxID) }); i >= 0 {
+			p.ID = waiting[i].ID
+			waiting = slices.Delete(waiting, i, i+1)
+		}
+		list = append(list, p)
+	}
+	return list
+}
+
+func count(list []bill.Payment, is func(bill.Payment) bool) (n int) {
+	for _, p := range list {
+		if is(p) {
+			n++
+		}
+	}
+	return n
+}
+
+// foundName names a payment that has no record. The number, of equal ones before it,
+// keeps equal ones apart, also after some of them were given their records.
+func foundName(reference string, n int, s gateway.Seen) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%s\x00%s\x00%d\x00%d", reference, s.TxID, s.Amount, s.Crypto, s.PaidAt.Unix(), n))
+	return foundPrefix + hex.EncodeToString(sum[:12])
+}
+
+// applyFound counts and tells a payment that was found.
+func (r *Resolver) applyFound(tx *store.Tx, a Account, reference string, p bill.Payment, due decimal.Decimal) error {
+	cb := gateway.Callback{
+		Kind:       gateway.KindOrder,
+		RecordID:   p.ID,
+		Status:     p.Status,
+		Reference:  reference,
+		Subject:    reference,
+		Due:        due,
+		Amount:     p.Amount,
+		Token:      p.Token,
+		TxID:       p.TxID,
+		ServiceFee: p.ServiceFee,
+	}
+	arrived := p.ArrivedAt
+	if arrived.IsZero() {
+		arrived = r.now()
+	}
+	out, err := r.pay(tx, a, cb, arrived)
+	if err != nil {
+		return err
+	}
+	state := out.bill.StateAt(r.now())
+	network := ""
+	if out.bill.Pays.Accepts(cb.Token) {
+		network = out.bill.Pays.Network
+	}
+	data := event.Data{
+		Account: a.Name,
+		API:     a.API,
+		Origin:  event.FromReconcile,
+		Bill:    event.OfBill(out.bill, state, true, ""),
+		Payment: event.OfPayment(cb, network),
+		Raw:     json.RawMessage("{}"),
+	}
+	id := event.ID(a.Name, string(cb.Kind), cb.RecordID, string(cb.Status))
+	return r.tell(tx, a, id, orderEvent(out.bill, cb, state), cb.Subject, r.now(), data)
+}
