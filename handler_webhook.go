@@ -210,8 +210,6 @@ func (u *Upstream) provision(account string) (*forward.Upstream, error) {
 // ServeHTTP takes one callback. Every refusal has an empty body, so that nobody
 // learns from it how far they have come.
 func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
-	w.Header().Set("Cache-Control", "no-store")
-
 	// 1. Is it a callback at all?
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)

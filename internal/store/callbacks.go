@@ -37,13 +37,13 @@ type Callback struct {
 func (s *Store) AddCallback(ctx context.Context, c Callback) (added bool, err error) {
 	err = s.submit(ctx, &op{one: true, done: make(chan error, 1), do: func(tx *Tx) error {
 		n, err := tx.execCount(`INSERT INTO callbacks (account, kind, record_id, status, state, due_at, signed_at, received_at, body)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6, ?8)
 			ON CONFLICT (account, kind, record_id, status) DO UPDATE SET
 				state = excluded.state, problem = '', asked = 0, denied = 0,
 				due_at = excluded.due_at, signed_at = excluded.signed_at, body = excluded.body
 			WHERE callbacks.state IN ('quarantined', 'refuted', 'doubted') AND excluded.state = 'received'
 				OR callbacks.state = 'refuted' AND excluded.state = 'quarantined'`,
-			c.Account, c.Kind, c.RecordID, c.Status, c.State, ms(c.ReceivedAt), ms(c.SignedAt), ms(c.ReceivedAt), c.Body)
+			c.Account, c.Kind, c.RecordID, c.Status, c.State, ms(c.ReceivedAt), ms(c.SignedAt), c.Body)
 		if added = n > 0; added {
 			tx.then(func() { signal(s.Inbox) })
 		}

@@ -76,7 +76,7 @@ CREATE TABLE callbacks (
 	body        BLOB NOT NULL
 );
 
-CREATE INDEX callbacks_by_age ON callbacks (received_at);
+CREATE INDEX callbacks_by_age ON callbacks (received_at) WHERE state NOT IN ('received', 'quarantined');
 CREATE UNIQUE INDEX callbacks_once ON callbacks (account, kind, record_id, status);
 CREATE INDEX callbacks_unresolved ON callbacks (state, due_at, number)
 	WHERE state IN ('received', 'quarantined');

@@ -17,7 +17,7 @@ const (
 	busyFor = 10 * time.Millisecond
 	// backgroundShare is the part of its time, one in so many, that the writer gives
 	// to background operations while urgent ones keep coming.
-	backgroundShare = 20
+	backgroundShare = 50
 )
 
 // A Tx is a write transaction. It is only valid inside the function it is given to.
