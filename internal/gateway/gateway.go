@@ -25,6 +25,10 @@ type Client interface {
 	// Lookup returns what the gateway knows of orders, by reference. Orders it
 	// does not know are missing from the map.
 	Lookup(ctx context.Context, references []string) (map[string]Info, error)
+	// Resend has the gateway send the callbacks of confirmed payments again that were
+	// not taken between two times, at most an hour apart. The gateway allows one such
+	// request a minute and 25 a day.
+	Resend(ctx context.Context, from, to time.Time) error
 	// Tokens lists what can be paid with, by the id that orders use.
 	Tokens(ctx context.Context) (map[string]Listed, error)
 	// ParseCallback reads the body of a callback whose signature was verified. The
@@ -91,6 +95,10 @@ type Listed struct {
 	Logo   string
 	Usable bool // neither in maintenance nor about to be delisted
 }
+
+// An Observer is told of every request to the gateway: the endpoint, "success" or the
+// failure, and the time it took.
+type Observer func(endpoint, result string, took time.Duration)
 
 // A Kind says what a callback is about.
 type Kind string

@@ -43,6 +43,8 @@ type Config struct {
 	// Transport is shared by the clients of a configuration, so that connections
 	// are reused.
 	Transport http.RoundTripper
+	// Observe is told of every request; nil for nobody.
+	Observe Observer
 }
 
 // NewTransport returns a transport with bounded connections. It follows the
@@ -91,6 +93,19 @@ type envelope struct {
 // struct with the field "data". Requests are sent once; net/http itself repeats
 // one only if no byte of it was written.
 func (t *transport) post(ctx context.Context, path string, body []byte, limit int64, out any) error {
+	began := time.Now()
+	err := t.exchange(ctx, path, body, limit, out)
+	if t.Observe != nil {
+		result := "success"
+		if e := new(Error); errors.As(err, &e) {
+			result = string(e.Failure)
+		}
+		t.Observe(path, result, time.Since(began))
+	}
+	return err
+}
+
+func (t *transport) exchange(ctx context.Context, path string, body []byte, limit int64, out any) error {
 	fail := func(f Failure, err error) error { return &Error{Failure: f, Endpoint: path, Err: err} }
 
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.Endpoint+path, bytes.NewReader(body))

@@ -240,6 +240,18 @@ func tradeStatus(s string) bill.PaymentStatus {
 	return bill.Pending
 }
 
+// Resend posts to /webhook/resend ("Resend Webhook Notification"). Its answer is not
+// documented beyond the envelope.
+func (c v1) Resend(ctx context.Context, from, to time.Time) error {
+	var out struct{}
+	return c.call(ctx, "/webhook/resend", struct {
+		StartTimestamp  int64  `json:"start_timestamp"`
+		EndTimestamp    int64  `json:"end_timestamp"`
+		WebhookResult   string `json:"webhook_result"`
+		TransactionType string `json:"transaction_type"`
+	}{from.Unix(), to.Unix(), "Failed", "All Type"}, &out)
+}
+
 // Tokens asks /coin/all for the tokens that are enabled for the merchant.
 func (c v1) Tokens(ctx context.Context) (map[string]Listed, error) {
 	const usable = 1
