@@ -263,6 +263,7 @@ func (w *worker) deliver(ctx context.Context, d store.Delivery) {
 	if err != nil {
 		return // stopped; the delivery is still due
 	}
+	try.Upstream = w.name
 	for {
 		if err = w.store.RecordTry(ctx, try, w.now()); err == nil || ctx.Err() != nil {
 			break

@@ -91,6 +91,9 @@ func (s *Store) NextDelivery(ctx context.Context, account, upstream string, now 
 // A Try is the outcome of sending a delivery once.
 type Try struct {
 	Delivery int64
+	// Upstream is whom it was sent to. A delivery that was moved to another upstream
+	// meanwhile is left alone. Empty is the one that it has now.
+	Upstream string
 	// State is delivered, dead, or pending with the time of the next try.
 	State  string
 	DueAt  time.Time
@@ -106,25 +109,97 @@ func (s *Store) RecordTry(ctx context.Context, t Try, now time.Time) error {
 		if t.State == PendingDelivery {
 			due = ms(t.DueAt)
 		}
-		changed, err := tx.execCount(`UPDATE deliveries SET state = ?, tries = tries + 1, due_at = ?, last_status = ?, last_error = ?, updated_at = ?
-			WHERE number = ? AND state = 'pending'`, t.State, due, t.Status, t.Error, ms(now), t.Delivery)
+		// An earlier one may have been put before it during the try. Then it waits.
+		changed, err := tx.execCount(`UPDATE deliveries AS d SET state = ?1, tries = tries + 1, last_status = ?3, last_error = ?4, updated_at = ?5,
+			due_at = CASE WHEN EXISTS (SELECT 1 FROM deliveries b WHERE b.account = d.account AND b.upstream = d.upstream
+				AND b.subject = d.subject AND b.state = 'pending' AND b.number < d.number) THEN NULL ELSE ?2 END
+			WHERE number = ?6 AND state = 'pending' AND (?7 = '' OR upstream = ?7)`,
+			t.State, due, t.Status, t.Error, ms(now), t.Delivery, t.Upstream)
 		if err != nil || changed == 0 || t.State == PendingDelivery {
 			return err
 		}
-		return tx.releaseNext(t.Delivery, now)
+		q, _, err := tx.queueOf(t.Delivery)
+		if err != nil {
+			return err
+		}
+		return tx.settle(q, now)
 	})
 }
 
-// releaseNext makes the delivery due that waited behind one.
-func (tx *Tx) releaseNext(number int64, now time.Time) error {
-	var next int64
-	err := tx.queryRow(waitingDelivery, number).Scan(&next)
+// RetryDelivery makes a delivery due again, with all its tries before it. With the
+// name of an upstream it moves to that upstream's queue of the same account. Behind
+// pending deliveries of the same subject that are older it waits for its turn; a
+// younger one that was due waits for it. An unknown delivery is ErrNotFound.
+func (s *Store) RetryDelivery(ctx context.Context, number int64, upstream string, now time.Time) error {
+	return s.Write(ctx, func(tx *Tx) error {
+		from, state, err := tx.queueOf(number)
+		if err != nil {
+			return err
+		}
+		to := from
+		if upstream != "" {
+			to.upstream = upstream
+		}
+		err = tx.exec(`UPDATE deliveries SET state = 'pending', upstream = ?, tries = 0, due_at = NULL, updated_at = ? WHERE number = ?`,
+			to.upstream, ms(now), number)
+		if err != nil {
+			return err
+		}
+		if to != from && state == PendingDelivery {
+			if err := tx.settle(from, now); err != nil {
+				return err
+			}
+		}
+		return tx.settle(to, now)
+	})
+}
+
+// A queue has the pending deliveries of one subject to one upstream.
+type queue struct{ account, upstream, subject string }
+
+// queueOf returns where a delivery belongs, and its state.
+func (tx *Tx) queueOf(number int64) (q queue, state string, err error) {
+	err = tx.queryRow(`SELECT account, upstream, subject, state FROM deliveries WHERE number = ?`, number).
+		Scan(&q.account, &q.upstream, &q.subject, &state)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil
+		err = ErrNotFound
 	}
+	return q, state, err
+}
+
+// settle makes the first delivery of a queue due if it is not, and the one behind it
+// wait. One of the two may just have come or gone; the others were waiting already.
+func (tx *Tx) settle(q queue, now time.Time) error {
+	rows, err := tx.query(firstPending, q.account, q.upstream, q.subject)
 	if err != nil {
 		return err
 	}
-	tx.then(func() { signal(tx.s.Outbox) })
-	return tx.exec(`UPDATE deliveries SET due_at = ? WHERE number = ? AND due_at IS NULL`, ms(now), next)
+	defer rows.Close()
+	var (
+		numbers []int64
+		due     []bool
+	)
+	for rows.Next() {
+		var (
+			number int64
+			is     bool
+		)
+		if err := rows.Scan(&number, &is); err != nil {
+			return err
+		}
+		numbers, due = append(numbers, number), append(due, is)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return err
+	}
+	if len(numbers) > 1 && due[1] {
+		if err := tx.exec(`UPDATE deliveries SET due_at = NULL WHERE number = ?`, numbers[1]); err != nil {
+			return err
+		}
+	}
+	if len(numbers) > 0 && !due[0] {
+		tx.then(func() { signal(tx.s.Outbox) })
+		return tx.exec(`UPDATE deliveries SET due_at = ? WHERE number = ?`, ms(now), numbers[0])
+	}
+	return nil
 }

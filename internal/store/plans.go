@@ -30,9 +30,8 @@ const (
 	nextDelivery = `SELECT min(due_at) FROM deliveries
 		WHERE account = ? AND upstream = ? AND state = 'pending' AND due_at IS NOT NULL AND due_at > ?`
 
-	waitingDelivery = `SELECT w.number FROM deliveries d JOIN deliveries w
-		ON w.account = d.account AND w.upstream = d.upstream AND w.subject = d.subject AND w.state = 'pending'
-		WHERE d.number = ? ORDER BY w.number LIMIT 1`
+	firstPending = `SELECT number, due_at IS NOT NULL FROM deliveries
+		WHERE account = ? AND upstream = ? AND subject = ? AND state = 'pending' ORDER BY number LIMIT 2`
 
 	billByKey = "WHERE account = ? AND idempotency_key = ? AND stage <> 'abandoned'"
 )

@@ -23,7 +23,7 @@ func TestQueriesTakeTheirIndexes(t *testing.T) {
 		"next check":               nextCheck,
 		"due deliveries":           dueDeliveries,
 		"next delivery":            nextDelivery,
-		"waiting delivery":         waitingDelivery,
+		"first pending deliveries": firstPending,
 		"bill by key":              selectBill + billByKey,
 		"bill by token":            selectBill + "WHERE token = ? AND account = ? AND stage = 'open'",
 		"bill by reference":        selectBill + "WHERE account = ? AND reference = ?",

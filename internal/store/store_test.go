@@ -245,16 +245,17 @@ func TestAfterCloseEverythingReturnsErrClosed(t *testing.T) {
 	closeStore(t, s)
 	ctx := t.Context()
 	for name, call := range map[string]func() error{
-		"Write":        func() error { return s.Write(ctx, func(*Tx) error { return nil }) },
-		"AddCallback":  func() error { _, err := s.AddCallback(ctx, callback("1")); return err },
-		"Reserve":      func() error { _, err := s.Reserve(ctx, reservation("1"), 10, noon); return err },
-		"PutBill":      func() error { r := reservation("1"); return s.PutBill(ctx, &r, noon) },
-		"RecordTry":    func() error { return s.RecordTry(ctx, Try{Delivery: 1, State: Delivered}, noon) },
-		"BillByToken":  func() error { _, err := s.BillByToken(ctx, "default", "token"); return err },
-		"BillByKey":    func() error { _, err := s.BillByKey(ctx, "default", "key"); return err },
-		"Unresolved":   func() error { _, err := s.Unresolved(ctx, Received, noon, 10); return err },
-		"NextExpiry":   func() error { _, _, err := s.NextExpiry(ctx, "default"); return err },
-		"ExpiredBills": func() error { _, err := s.ExpiredBills(ctx, "default", noon, 10); return err },
+		"Write":         func() error { return s.Write(ctx, func(*Tx) error { return nil }) },
+		"AddCallback":   func() error { _, err := s.AddCallback(ctx, callback("1")); return err },
+		"Reserve":       func() error { _, err := s.Reserve(ctx, reservation("1"), 10, noon); return err },
+		"PutBill":       func() error { r := reservation("1"); return s.PutBill(ctx, &r, noon) },
+		"RecordTry":     func() error { return s.RecordTry(ctx, Try{Delivery: 1, State: Delivered}, noon) },
+		"RetryDelivery": func() error { return s.RetryDelivery(ctx, 1, "", noon) },
+		"BillByToken":   func() error { _, err := s.BillByToken(ctx, "default", "token"); return err },
+		"BillByKey":     func() error { _, err := s.BillByKey(ctx, "default", "key"); return err },
+		"Unresolved":    func() error { _, err := s.Unresolved(ctx, Received, noon, 10); return err },
+		"NextExpiry":    func() error { _, _, err := s.NextExpiry(ctx, "default"); return err },
+		"ExpiredBills":  func() error { _, err := s.ExpiredBills(ctx, "default", noon, 10); return err },
 		"DueDeliveries": func() error {
 			_, err := s.DueDeliveries(ctx, "default", "shop", noon, 10)
 			return err
