@@ -120,6 +120,7 @@ func (a *Account) provision(name string, transport http.RoundTripper, log *zap.L
 		Endpoint:  endpoint,
 		Timeout:   time.Duration(a.Timeout),
 		Transport: transport,
+		Observe:   observeGateway(name),
 	})
 	return nil
 }

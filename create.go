@@ -31,7 +31,15 @@ const maxTitle = 120
 
 // serveCreate makes a bill. Everything that can be refused is refused before the
 // gateway is asked, which bans those who ask too much.
-func (h *Bill) serveCreate(w http.ResponseWriter, r *http.Request, rt route) error {
+func (h *Bill) serveCreate(w http.ResponseWriter, r *http.Request, rt route) (err error) {
+	result := "created"
+	defer func() {
+		if err != nil {
+			result = problemOf(err).code
+		}
+		metrics.billsCreated.WithLabelValues(h.account.name, result).Inc()
+	}()
+
 	// 1. What does the buyer want?
 	o, err := readOrder(w, r)
 	if err != nil {
@@ -52,9 +60,13 @@ func (h *Bill) serveCreate(w http.ResponseWriter, r *http.Request, rt route) err
 	}
 
 	// 4. Make the bill, or find the one that was made with the same key.
-	rec, err := h.once(r, o, newRecord(h, items, total, prices.Currency, method, o))
+	wanted := newRecord(h, items, total, prices.Currency, method, o)
+	rec, err := h.once(r, o, wanted)
 	if err != nil {
 		return err
+	}
+	if rec.Reference != wanted.Reference {
+		result = "repeated"
 	}
 
 	// 5. Show it.

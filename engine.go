@@ -84,6 +84,7 @@ type engine struct {
 	store     *store.Store
 	resolver  *resolve.Resolver
 	forwarder *forward.Forwarder
+	emitter   *emitter
 
 	// creating has the bills whose order is being made, by idempotency key.
 	creating singleflight.Group
@@ -98,6 +99,7 @@ type engine struct {
 // come again.
 func newEngine(location string, storage Storage, log *zap.Logger) (*engine, error) {
 	e := &engine{location: location}
+	e.emitter = newEmitter(e.newest)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	s, err := storage.Open(e.ctx)
 	switch {
@@ -139,9 +141,12 @@ func (e *engine) run(s *store.Store) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.store = s
+	s.Observe(observeStore(e.emitter.take))
 	e.resolver = resolve.New(s, now)
 	e.forwarder = forward.New(s, now, userAgent())
+	e.forwarder.Observe = observeTry
 	e.configure()
+	e.wg.Go(func() { e.emitter.run(e.ctx.Done()) })
 	e.wg.Go(func() { e.resolver.Run(e.ctx) })
 	e.wg.Go(func() { e.forwarder.Run(e.ctx) })
 }
@@ -162,6 +167,7 @@ func (e *engine) attach(a *App) {
 	defer e.mu.Unlock()
 	e.apps = append(e.apps, a)
 	e.configure()
+	inForce.add(a)
 }
 
 // detach forgets an app. Should it have been the newest one, because its
@@ -171,6 +177,48 @@ func (e *engine) detach(a *App) {
 	defer e.mu.Unlock()
 	e.apps = slices.DeleteFunc(e.apps, func(other *App) bool { return other == a })
 	e.configure()
+	inForce.remove(a)
+}
+
+// newest returns the app whose settings are in force, if any.
+func (e *engine) newest() *App {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.apps) == 0 {
+		return nil
+	}
+	return e.apps[len(e.apps)-1]
+}
+
+// inForce has the apps that are started, newest last. The admin endpoint and the
+// metrics have no other way to the app: Caddy sets them up before it.
+var inForce apps
+
+type apps struct {
+	mu   sync.Mutex
+	list []*App
+}
+
+func (l *apps) add(a *App) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.list = append(l.list, a)
+}
+
+func (l *apps) remove(a *App) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.list = slices.DeleteFunc(l.list, func(other *App) bool { return other == a })
+}
+
+// currentApp returns the app of the configuration that is in force, if any.
+func currentApp() *App {
+	inForce.mu.Lock()
+	defer inForce.mu.Unlock()
+	if len(inForce.list) == 0 {
+		return nil
+	}
+	return inForce.list[len(inForce.list)-1]
 }
 
 func (e *engine) configure() {

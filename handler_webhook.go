@@ -23,6 +23,7 @@ import (
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/forward"
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/gateway"
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/store"
+	"github.com/caddy-ccpayment/caddy-ccpayment/internal/trace"
 )
 
 const (
@@ -252,6 +253,7 @@ func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 		State:      store.Received,
 		SignedAt:   signedAt,
 		ReceivedAt: received,
+		Trace:      trace.Parent(r.Context()),
 		Body:       body,
 	}
 	if cb.Kind == gateway.KindUnknown {
@@ -262,17 +264,27 @@ func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 		h.log.Warn("keeping stale callback until the gateway confirms it",
 			zap.String("kind", c.Kind), zap.Duration("age", received.Sub(signedAt)), zap.String("client_ip", clientIP(r)))
 	}
+	added := false
 	s, err := h.app.store()
 	if err == nil {
-		_, err = s.AddCallback(r.Context(), c)
+		added, err = s.AddCallback(r.Context(), c)
 	}
 	if err != nil {
+		h.count(cb.Kind, "not_stored")
 		h.log.Error("storing callback", zap.Error(err), zap.String("client_ip", clientIP(r)))
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return nil
 	}
 
 	// 4. It is on disk, so the gateway may forget it.
+	switch {
+	case !added:
+		h.count(cb.Kind, "duplicate")
+	case c.State == store.Quarantined:
+		h.count(cb.Kind, "quarantined")
+	default:
+		h.count(cb.Kind, "stored")
+	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, err = io.WriteString(w, "success")
 	return err
@@ -314,8 +326,26 @@ func (h *Webhook) refuse(w http.ResponseWriter, r *http.Request, status int, rea
 		fields = append(fields, zap.String("body_sha256_prefix", hex.EncodeToString(sum[:4])))
 	}
 	h.log.Warn("refusing callback", fields...)
+	h.count(unverified, refusals[status])
 	w.WriteHeader(status)
 	return nil
+}
+
+// unverified stands in the metrics for the kind of a callback that nobody has
+// vouched for.
+const unverified gateway.Kind = "unverified"
+
+// refusals names in the metrics what a callback was refused with.
+var refusals = map[int]string{
+	http.StatusMethodNotAllowed:      "unsupported",
+	http.StatusUnsupportedMediaType:  "unsupported",
+	http.StatusRequestEntityTooLarge: "too_large",
+	http.StatusUnauthorized:          "unauthorized",
+	http.StatusBadRequest:            "malformed",
+}
+
+func (h *Webhook) count(kind gateway.Kind, result string) {
+	metrics.callbacks.WithLabelValues(h.account.name, string(kind), result).Inc()
 }
 
 func (h *Webhook) allows(r *http.Request) bool {

@@ -17,12 +17,14 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"go.uber.org/zap"
 
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/forward"
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/gateway"
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/resolve"
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/store"
+	"github.com/caddy-ccpayment/caddy-ccpayment/internal/trace"
 )
 
 func init() {
@@ -69,6 +71,8 @@ type App struct {
 	upstreams []*forward.Upstream
 	storage   Storage
 	transport *http.Transport
+	events    *caddyevents.App
+	ctx       caddy.Context
 	log       *zap.Logger
 
 	mu     *sync.Mutex // a pointer, because modules are registered by value
@@ -87,8 +91,15 @@ func (App) CaddyModule() caddy.ModuleInfo {
 // Provision sets up the accounts. It opens nothing and asks nobody, because it
 // also runs for "caddy validate", beside a server that is in use.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.log = ctx.Logger()
+	a.ctx, a.log = ctx, ctx.Logger()
 	a.transport = gateway.NewTransport()
+	var err error
+	if a.events, err = eventsApp(ctx); err != nil {
+		return err
+	}
+	if err := metrics.register(ctx.GetMetricsRegistry()); err != nil {
+		return fmt.Errorf("registering metrics: %v", err)
+	}
 
 	a.accounts = make(map[string]*Account, len(a.Accounts)+1)
 	if !a.Account.empty() {
@@ -104,7 +115,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("no account: the global option block 'ccpayment' needs app_id, app_secret and api")
 	}
 	for name, account := range a.accounts {
-		if err := account.provision(name, a.transport, a.log); err != nil {
+		if err := account.provision(name, trace.Transport(a.transport), a.log); err != nil {
 			return err
 		}
 	}

@@ -164,6 +164,8 @@ func (h *Bill) serveEvents(w http.ResponseWriter, r *http.Request, rt route) err
 		return nil
 	}
 
+	metrics.sseClients.Inc()
+	defer metrics.sseClients.Dec()
 	private(w)
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store, no-transform")

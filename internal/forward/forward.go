@@ -24,6 +24,10 @@ const (
 
 // A Forwarder has one worker for each upstream.
 type Forwarder struct {
+	// Observe is told of every try: delivered, failed or dead, and the time it took.
+	// It must be set before Run; nil is for nobody.
+	Observe func(upstream, result string, took time.Duration)
+
 	store     *store.Store
 	now       func() time.Time
 	userAgent string
@@ -60,6 +64,7 @@ func (f *Forwarder) Configure(upstreams []*Upstream, log *zap.Logger) {
 			store:     f.store,
 			now:       f.now,
 			userAgent: f.userAgent,
+			observe:   f.Observe,
 			account:   u.Account,
 			name:      u.Name,
 			wake:      make(chan struct{}, 1),
@@ -122,6 +127,7 @@ type worker struct {
 	store         *store.Store
 	now           func() time.Time
 	userAgent     string
+	observe       func(upstream, result string, took time.Duration)
 	account, name string
 
 	wake    chan struct{}
@@ -252,6 +258,9 @@ func (w *worker) guardedSend(ctx context.Context, s *session, d store.Delivery) 
 	return w.send(ctx, s, d)
 }
 
+// results names the outcomes of a try.
+var results = map[string]string{store.Delivered: "delivered", store.Dead: "dead", store.PendingDelivery: "failed"}
+
 // deliver tries once and stores the outcome before the next of the same bill can
 // become due.
 func (w *worker) deliver(ctx context.Context, d store.Delivery) {
@@ -259,9 +268,13 @@ func (w *worker) deliver(ctx context.Context, d store.Delivery) {
 	log := s.log
 	defer func() { w.results <- d.Number }()
 	fields := []zap.Field{zap.String("upstream", w.name), zap.String("event", d.Event), zap.String("type", d.Type), zap.Int("try", d.Tries+1)}
+	began := time.Now()
 	try, err := w.guardedSend(ctx, s, d)
 	if err != nil {
 		return // stopped; the delivery is still due
+	}
+	if w.observe != nil {
+		w.observe(w.name, results[try.State], time.Since(began))
 	}
 	try.Upstream = w.name
 	for {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/store"
+	"github.com/caddy-ccpayment/caddy-ccpayment/internal/trace"
 )
 
 const (
@@ -70,7 +71,7 @@ func (w *worker) failed(s *session, d store.Delivery, status int, retryAfter tim
 }
 
 func (w *worker) post(ctx context.Context, s *session, d store.Delivery) (status int, retryAfter time.Duration, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.target, bytes.NewReader(d.Envelope))
+	req, err := http.NewRequestWithContext(trace.WithParent(ctx, d.Trace), http.MethodPost, s.target, bytes.NewReader(d.Envelope))
 	if err != nil {
 		return 0, 0, err
 	}

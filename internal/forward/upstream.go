@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/caddy-ccpayment/caddy-ccpayment/internal/trace"
 )
 
 // DefaultRetry is the schedule that Standard Webhooks recommends: the waits
@@ -111,7 +113,7 @@ func (u *Upstream) client() (*http.Client, string) {
 		target = "http://localhost/"
 	}
 	return &http.Client{
-		Transport: t,
+		Transport: trace.Transport(t),
 		Timeout:   u.Timeout,
 		// A redirect is an answer that is not 2xx; the event is not sent elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

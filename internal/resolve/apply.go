@@ -81,7 +81,7 @@ func (r *Resolver) apply(tx *store.Tx, m message, doubt bool) error {
 		// Another id, for the event that a copy without doubt will be.
 		kind, done = kind+"?", store.Doubted
 	}
-	if err := r.tell(tx, a, event.ID(a.Name, kind, c.RecordID, c.Status), eventType, cb.Subject, c.ReceivedAt, data); err != nil {
+	if err := r.tell(tx, a, event.ID(a.Name, kind, c.RecordID, c.Status), eventType, cb.Subject, c.Trace, c.ReceivedAt, data); err != nil {
 		return err
 	}
 	return tx.FinishCallback(c.Number, done, "", r.now())
@@ -263,11 +263,11 @@ func (r *Resolver) tellExpiry(tx *store.Tx, a Account, rec *store.Record) error 
 		Raw:     json.RawMessage("{}"),
 	}
 	id := event.ID(a.Name, "expiry", rec.Reference, string(state.Status))
-	return r.tell(tx, a, id, event.BillExpired, rec.Reference, now, data)
+	return r.tell(tx, a, id, event.BillExpired, rec.Reference, "", now, data)
 }
 
 // tell stores an event and its deliveries.
-func (r *Resolver) tell(tx *store.Tx, a Account, id, eventType, subject string, at time.Time, data event.Data) error {
+func (r *Resolver) tell(tx *store.Tx, a Account, id, eventType, subject, trace string, at time.Time, data event.Data) error {
 	envelope, err := event.Encode(id, eventType, subject, at, data)
 	if err != nil {
 		return err
@@ -279,6 +279,7 @@ func (r *Resolver) tell(tx *store.Tx, a Account, id, eventType, subject string, 
 		Subject:    subject,
 		Origin:     data.Origin,
 		OccurredAt: at,
+		Trace:      trace,
 		Envelope:   envelope,
 	}, a.Upstreams(eventType), r.now())
 }

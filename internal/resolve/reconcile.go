@@ -212,5 +212,5 @@ func (r *Resolver) applyFound(tx *store.Tx, a Account, reference string, p bill.
 		Raw:     json.RawMessage("{}"),
 	}
 	id := event.ID(a.Name, string(cb.Kind), cb.RecordID, string(cb.Status))
-	return r.tell(tx, a, id, orderEvent(out.bill, cb, state), cb.Subject, r.now(), data)
+	return r.tell(tx, a, id, orderEvent(out.bill, cb, state), cb.Subject, "", r.now(), data)
 }

@@ -133,7 +133,17 @@ func (tx *Tx) SaveBill(r *Record, now time.Time) error {
 		}
 	}
 	tx.then(func() { tx.s.watchers.publish(r.Bill) })
+	if r.Stage == Open && r.Status != "" && r.Status != state.Status {
+		tx.changed(r.Account, state.Status)
+	}
 	return nil
+}
+
+// changed tells, after the commit, that a bill has come into a status.
+func (tx *Tx) changed(account string, status bill.Status) {
+	if tell := tx.s.observer.Changed; tell != nil {
+		tx.then(func() { tell(account, status) })
+	}
 }
 
 // Bill returns the bill with a reference, or ErrNotFound.
@@ -188,6 +198,7 @@ func (s *Store) OpenBill(ctx context.Context, r *Record, firstCheck, now time.Ti
 		if err := tx.SaveBill(r, now); err != nil {
 			return err
 		}
+		tx.changed(r.Account, r.StateAt(now).Status)
 		return tx.PlanCheck(r.Reference, firstCheck)
 	})
 }

@@ -27,6 +27,7 @@ type Callback struct {
 	Denied     int // how often it answered that it does not know it
 	SignedAt   time.Time
 	ReceivedAt time.Time
+	Trace      string // W3C traceparent of the request it came with, if it was traced
 	Body       []byte
 }
 
@@ -36,14 +37,14 @@ type Callback struct {
 // way to one that is not, and a refuted one to any: it is asked about once more.
 func (s *Store) AddCallback(ctx context.Context, c Callback) (added bool, err error) {
 	err = s.submit(ctx, &op{one: true, done: make(chan error, 1), do: func(tx *Tx) error {
-		n, err := tx.execCount(`INSERT INTO callbacks (account, kind, record_id, status, state, due_at, signed_at, received_at, body)
-			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6, ?8)
+		n, err := tx.execCount(`INSERT INTO callbacks (account, kind, record_id, status, state, due_at, signed_at, received_at, body, trace)
+			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6, ?8, ?9)
 			ON CONFLICT (account, kind, record_id, status) DO UPDATE SET
 				state = excluded.state, problem = '', asked = 0, denied = 0,
-				due_at = excluded.due_at, signed_at = excluded.signed_at, body = excluded.body
+				due_at = excluded.due_at, signed_at = excluded.signed_at, body = excluded.body, trace = excluded.trace
 			WHERE callbacks.state IN ('quarantined', 'refuted', 'doubted') AND excluded.state = 'received'
 				OR callbacks.state = 'refuted' AND excluded.state = 'quarantined'`,
-			c.Account, c.Kind, c.RecordID, c.Status, c.State, ms(c.ReceivedAt), ms(c.SignedAt), c.Body)
+			c.Account, c.Kind, c.RecordID, c.Status, c.State, ms(c.ReceivedAt), ms(c.SignedAt), c.Body, c.Trace)
 		if added = n > 0; added {
 			tx.then(func() { signal(s.Inbox) })
 		}
@@ -66,7 +67,7 @@ func (s *Store) Unresolved(ctx context.Context, state string, now time.Time, lim
 			c                    Callback
 			signedAt, receivedAt int64
 		)
-		if err := rows.Scan(&c.Number, &c.Account, &c.Kind, &c.RecordID, &c.Status, &c.State, &c.Asked, &c.Denied, &signedAt, &receivedAt, &c.Body); err != nil {
+		if err := rows.Scan(&c.Number, &c.Account, &c.Kind, &c.RecordID, &c.Status, &c.State, &c.Asked, &c.Denied, &signedAt, &receivedAt, &c.Trace, &c.Body); err != nil {
 			return nil, err
 		}
 		c.SignedAt, c.ReceivedAt = at(signedAt), at(receivedAt)

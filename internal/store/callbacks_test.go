@@ -110,7 +110,7 @@ func TestACallbackThatIsAddedIsAnnounced(t *testing.T) {
 func TestEveryFieldOfACallbackSurvives(t *testing.T) {
 	want := Callback{
 		Number: 1, Account: "default", Kind: "unknown/API Deposit é", RecordID: "r", Status: "success", State: Quarantined,
-		Asked: 2, Denied: 1, SignedAt: noon.Add(-time.Hour), ReceivedAt: noon, Body: []byte("{\"a\":\"\x00\xff\"}"),
+		Asked: 2, Denied: 1, SignedAt: noon.Add(-time.Hour), ReceivedAt: noon, Trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Body: []byte("{\"a\":\"\x00\xff\"}"),
 	}
 	everyFieldSet(t, want)
 	s, _ := open(t)

@@ -22,6 +22,7 @@ type Event struct {
 	Subject    string
 	Origin     string
 	OccurredAt time.Time
+	Trace      string // W3C traceparent of the callback it follows from, if that was traced
 	Envelope   []byte // the CloudEvent in JSON
 }
 
@@ -32,16 +33,20 @@ type Delivery struct {
 	Type     string
 	Subject  string
 	Tries    int
+	Trace    string
 	Envelope []byte
 }
 
 // AddEvent stores an event and one delivery for each upstream. An event that is
 // there already is left as it is, with its deliveries.
 func (tx *Tx) AddEvent(e Event, upstreams []string, now time.Time) error {
-	added, err := tx.execCount(`INSERT INTO events (id, account, type, subject, origin, occurred_at, envelope) VALUES (?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT DO NOTHING`, e.ID, e.Account, e.Type, e.Subject, e.Origin, ms(e.OccurredAt), string(e.Envelope))
+	added, err := tx.execCount(`INSERT INTO events (id, account, type, subject, origin, occurred_at, envelope, trace) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT DO NOTHING`, e.ID, e.Account, e.Type, e.Subject, e.Origin, ms(e.OccurredAt), string(e.Envelope), e.Trace)
 	if err != nil || added == 0 {
 		return err
+	}
+	if tell := tx.s.observer.Told; tell != nil {
+		tx.then(func() { tell(e) })
 	}
 	for _, u := range upstreams {
 		if err := tx.addDelivery(e.ID, e.Account, u, e.Subject, now); err != nil {
@@ -75,7 +80,7 @@ func (s *Store) DueDeliveries(ctx context.Context, account, upstream string, now
 	var list []Delivery
 	for rows.Next() {
 		var d Delivery
-		if err := rows.Scan(&d.Number, &d.Event, &d.Type, &d.Subject, &d.Tries, &d.Envelope); err != nil {
+		if err := rows.Scan(&d.Number, &d.Event, &d.Type, &d.Subject, &d.Tries, &d.Trace, &d.Envelope); err != nil {
 			return nil, err
 		}
 		list = append(list, d)
@@ -131,27 +136,29 @@ func (s *Store) RecordTry(ctx context.Context, t Try, now time.Time) error {
 // pending deliveries of the same subject that are older it waits for its turn; a
 // younger one that was due waits for it. An unknown delivery is ErrNotFound.
 func (s *Store) RetryDelivery(ctx context.Context, number int64, upstream string, now time.Time) error {
-	return s.Write(ctx, func(tx *Tx) error {
-		from, state, err := tx.queueOf(number)
-		if err != nil {
+	return s.Write(ctx, func(tx *Tx) error { return tx.retryDelivery(number, upstream, now) })
+}
+
+func (tx *Tx) retryDelivery(number int64, upstream string, now time.Time) error {
+	from, state, err := tx.queueOf(number)
+	if err != nil {
+		return err
+	}
+	to := from
+	if upstream != "" {
+		to.upstream = upstream
+	}
+	err = tx.exec(`UPDATE deliveries SET state = 'pending', upstream = ?, tries = 0, due_at = NULL, updated_at = ? WHERE number = ?`,
+		to.upstream, ms(now), number)
+	if err != nil {
+		return err
+	}
+	if to != from && state == PendingDelivery {
+		if err := tx.settle(from, now); err != nil {
 			return err
 		}
-		to := from
-		if upstream != "" {
-			to.upstream = upstream
-		}
-		err = tx.exec(`UPDATE deliveries SET state = 'pending', upstream = ?, tries = 0, due_at = NULL, updated_at = ? WHERE number = ?`,
-			to.upstream, ms(now), number)
-		if err != nil {
-			return err
-		}
-		if to != from && state == PendingDelivery {
-			if err := tx.settle(from, now); err != nil {
-				return err
-			}
-		}
-		return tx.settle(to, now)
-	})
+	}
+	return tx.settle(to, now)
 }
 
 // A queue has the pending deliveries of one subject to one upstream.

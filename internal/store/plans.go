@@ -4,7 +4,7 @@ package store
 // wants through an index; a test looks at their plans. The conditions that repeat
 // those of a partial index are there so that the index is taken at all.
 const (
-	unresolvedCallbacks = `SELECT number, account, kind, record_id, status, state, asked, denied, signed_at, received_at, body
+	unresolvedCallbacks = `SELECT number, account, kind, record_id, status, state, asked, denied, signed_at, received_at, trace, body
 		FROM callbacks WHERE state IN ('received', 'quarantined') AND state = ? AND due_at <= ? ORDER BY due_at, number LIMIT ?`
 
 	nextUnresolvedCallback = `SELECT min(due_at) FROM callbacks WHERE state IN ('received', 'quarantined') AND state = ?`
@@ -22,7 +22,7 @@ const (
 
 	nextCheck = `SELECT min(check_at) FROM bills WHERE account = ? AND check_at IS NOT NULL`
 
-	dueDeliveries = `SELECT d.number, d.event, e.type, d.subject, d.tries, e.envelope
+	dueDeliveries = `SELECT d.number, d.event, e.type, d.subject, d.tries, e.trace, e.envelope
 		FROM deliveries d JOIN events e ON e.id = d.event
 		WHERE d.account = ? AND d.upstream = ? AND d.state = 'pending' AND d.due_at IS NOT NULL AND d.due_at <= ?
 		ORDER BY d.due_at, d.number LIMIT ?`
@@ -32,6 +32,15 @@ const (
 
 	firstPending = `SELECT number, due_at IS NOT NULL FROM deliveries
 		WHERE account = ? AND upstream = ? AND subject = ? AND state = 'pending' ORDER BY number LIMIT 2`
+
+	// The number of a delivery grows with time, so the least one is the oldest.
+	countPending = `SELECT q.account, q.upstream, q.n, d.created_at FROM (
+			SELECT account, upstream, count(*) AS n, min(number) AS oldest FROM deliveries WHERE state = 'pending' GROUP BY account, upstream
+		) q JOIN deliveries d ON d.number = q.oldest`
+
+	countDead = `SELECT account, upstream, count(*), 0 FROM deliveries WHERE state = 'dead' GROUP BY account, upstream`
+
+	countUnresolved = `SELECT state, count(*) FROM callbacks WHERE state IN ('received', 'quarantined') GROUP BY state`
 
 	billByKey = "WHERE account = ? AND idempotency_key = ? AND stage <> 'abandoned'"
 )

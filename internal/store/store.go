@@ -11,13 +11,18 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/caddy-ccpayment/caddy-ccpayment/internal/bill"
 )
 
-//go:embed schema.sql
-var schemaV1 string
+//go:embed schema_1.sql
+var schema1 string
+
+//go:embed schema_2.sql
+var schema2 string
 
 // migrations bring a database from one version to the next.
-var migrations = []string{schemaV1}
+var migrations = []string{schema1, schema2}
 
 // ErrClosed is returned for everything asked of a closed store.
 var ErrClosed = errors.New("the store is closed")
@@ -42,10 +47,25 @@ type Store struct {
 	Outbox chan struct{}
 
 	watchers watchers
+	observer Observer
 
 	// release lets other processes in, once the database is closed.
 	release func() error
 }
+
+// An Observer is told what happens in a store. Its functions are called by the
+// goroutine that writes, after the commit, and must not wait for anything.
+type Observer struct {
+	// Committed is told how long a commit took, with the operations in it.
+	Committed func(took time.Duration)
+	// Changed is told that a bill has come into a status.
+	Changed func(account string, status bill.Status)
+	// Told is given each new event.
+	Told func(Event)
+}
+
+// Observe sets who is told. It must be called before anything is written.
+func (s *Store) Observe(o Observer) { s.observer = o }
 
 // start brings the schema up to date and starts the writing goroutine.
 func start(ctx context.Context, reader, writer *sql.DB) (*Store, error) {

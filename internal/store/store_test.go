@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -112,7 +113,7 @@ func TestAFreshStoreHasTheSchemaAndAReopenedOneKeepsWhatItHas(t *testing.T) {
 	if got := column[int](t, s, "PRAGMA user_version"); got[0] != len(migrations) {
 		t.Errorf("schema version is %d, want %d", got[0], len(migrations))
 	}
-	want := []string{"bills", "callbacks", "deliveries", "events", "payments"}
+	want := []string{"bills", "callbacks", "deliveries", "events", "heartbeats", "payments", "resends"}
 	if got := column[string](t, s, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name"); !slices.Equal(got, want) {
 		t.Errorf("tables are %q, want %q", got, want)
 	}
@@ -132,8 +133,29 @@ func TestAStoreOfANewerVersionIsRefusedAndLeftAlone(t *testing.T) {
 			t.Fatalf("opening it: %v", err)
 		}
 	}
-	outside(t, path, "PRAGMA user_version = 1")
+	outside(t, path, fmt.Sprintf("PRAGMA user_version = %d", len(migrations)))
 	openAt(t, path)
+}
+
+// A shop that updates keeps what it has.
+func TestAStoreOfTheFirstVersionIsBroughtUpToDate(t *testing.T) {
+	all := migrations
+	t.Cleanup(func() { migrations = all })
+	migrations = all[:1]
+	s, path := open(t)
+	closeStore(t, s)
+	outside(t, path, `INSERT INTO callbacks (account, kind, record_id, status, state, due_at, signed_at, received_at, body)
+		VALUES ('default', 'order', 'r1', 'success', 'received', 1, 1, 1, '{}')`)
+	migrations = all
+
+	s = openAt(t, path)
+	list, err := s.Unresolved(t.Context(), Received, noon, 10)
+	if err != nil || len(list) != 1 || list[0].RecordID != "r1" || list[0].Trace != "" {
+		t.Errorf("callbacks are %v (%v)", list, err)
+	}
+	if got := column[int](t, s, "PRAGMA user_version"); got[0] != len(all) {
+		t.Errorf("schema version is %d, want %d", got[0], len(all))
+	}
 }
 
 func TestWhatIsNotADatabaseIsRefusedAndLeftAlone(t *testing.T) {
@@ -157,7 +179,7 @@ func TestAMigrationThatFailsLeavesTheOldVersion(t *testing.T) {
 	t.Cleanup(func() { migrations = old })
 	migrations = append(slices.Clone(old), "CREATE TABLE refunds (number INTEGER PRIMARY KEY); INSERT INTO nowhere VALUES (1);")
 
-	if _, err := OpenSQLite(t.Context(), path); err == nil || !strings.Contains(err.Error(), "bringing the schema to version 2") {
+	if _, err := OpenSQLite(t.Context(), path); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("bringing the schema to version %d", len(old)+1)) {
 		t.Fatalf("opening it: %v", err)
 	}
 	migrations = old

@@ -158,6 +158,7 @@ func fill(group []*op, queue <-chan *op) []*op {
 
 // commit runs a group of operations in one transaction and tells each its outcome.
 func (s *Store) commit(group []*op) {
+	began := time.Now()
 	outcome := make([]error, len(group))
 	tx := &Tx{s: s, ctx: context.Background()}
 	if err := tx.runAll(group, outcome); err != nil {
@@ -168,6 +169,9 @@ func (s *Store) commit(group []*op) {
 			o.done <- err
 		}
 		return
+	}
+	if committed := s.observer.Committed; committed != nil {
+		committed(time.Since(began))
 	}
 	for _, f := range tx.after {
 		f()
