@@ -35,6 +35,7 @@ func init() {
 //		store      <module> ...
 //		retain     <duration>
 //		reconcile  off|<duration>
+//		catch_up
 //		account <name> {
 //			app_id ... app_secret ... api ... endpoint ... timeout ...
 //		}
@@ -136,6 +137,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		a.Reconcile, err = parseDuration(d, arg)
 		return err
 	}}
+	o["catch_up"] = option{parse: intoFlag(&a.CatchUp)}
 	o["account"] = option{again: true, parse: func(d *caddyfile.Dispenser) error {
 		var name string
 		if !d.AllArgs(&name) {

@@ -32,6 +32,7 @@ func init() {
 	caddy.RegisterModule(SQLite{})
 	caddy.RegisterModule(Bill{})
 	caddy.RegisterModule(Webhook{})
+	caddy.RegisterModule(adminAPI{})
 }
 
 // defaultAccount is the name of the account that is configured without one.
@@ -66,6 +67,11 @@ type App struct {
 	// How often the gateway is asked about open bills, in case a callback was missed.
 	// Use -1 for never. Default: 5m
 	Reconcile caddy.Duration `json:"reconcile,omitempty"`
+
+	// After this server was away for more than five minutes, have the gateway send
+	// again what it could not deliver meanwhile, as far as its limits allow: an hour
+	// of callbacks a minute, for the last 24 hours. Default: false
+	CatchUp bool `json:"catch_up,omitempty"`
 
 	accounts  map[string]*Account
 	upstreams []*forward.Upstream
@@ -246,6 +252,7 @@ func (a *App) resolving() map[string]resolve.Account {
 			Client: account.client,
 			// Negative is never.
 			Reconcile: max(0, time.Duration(a.Reconcile)),
+			CatchUp:   a.CatchUp,
 			Upstreams: func(eventType string) []string {
 				var names []string
 				for _, u := range a.upstreams {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -30,36 +31,82 @@ const (
 // reconcilePass asks the gateway about bills that wait for money, so that a payment
 // whose callback was missed is found all the same.
 func (r *Resolver) reconcilePass(ctx context.Context) (more bool, err error) {
-	accounts, log := r.settings()
+	accounts, _ := r.settings()
 	for _, a := range accounts {
 		if a.Reconcile <= 0 {
 			continue
 		}
-		references, err := r.store.BillsToCheck(ctx, a.Name, r.now(), maxLookup)
-		if err != nil {
+		asked, _, err := r.reconcileSome(ctx, a)
+		if err != nil && !errors.As(err, new(*gateway.Error)) {
 			return false, err
 		}
-		if len(references) == 0 {
-			continue
-		}
-		infos, failed := a.Client.Lookup(ctx, references)
-		if ctx.Err() != nil {
-			return false, ctx.Err()
-		}
-		if failed != nil {
-			log.Warn("asking the gateway about open bills", zap.String("account", a.Name), zap.Error(failed))
-		}
-		for _, reference := range references {
-			err := r.store.WriteInBackground(ctx, func(tx *store.Tx) error {
-				return r.reconcile(tx, log, a, reference, infos[reference])
-			})
-			if err != nil {
-				return false, fmt.Errorf("reconciling bill %s: %w", reference, err)
-			}
-		}
-		more = more || failed == nil && len(references) == maxLookup
+		more = more || err == nil && asked == maxLookup
 	}
 	return more, nil
+}
+
+// Reconciled is what came of asking the gateway about open bills.
+type Reconciled struct {
+	// Bills is how many it was asked about, Found how many payments came to light.
+	Bills int `json:"bills"`
+	Found int `json:"found"`
+}
+
+// Reconcile asks the gateway about every bill that may still change, at once and
+// whether or not that is done in regular turns. Its error is that of the gateway for
+// the first account that could not be asked about all, or of the store.
+func (r *Resolver) Reconcile(ctx context.Context) (done Reconciled, err error) {
+	accounts, _ := r.settings()
+	for _, a := range accounts {
+		if err := r.store.PlanChecks(ctx, a.Name, r.now()); err != nil {
+			return done, err
+		}
+		for {
+			asked, found, err := r.reconcileSome(ctx, a)
+			done.Bills += asked
+			done.Found += found
+			if err != nil {
+				return done, err
+			}
+			if asked < maxLookup {
+				break
+			}
+		}
+	}
+	return done, nil
+}
+
+// reconcileSome asks about the bills of an account that are due to be asked about, as
+// many as the gateway tells about at a time. Its error is a [gateway.Error] if the
+// gateway did not answer; the bills are planned anew then too.
+func (r *Resolver) reconcileSome(ctx context.Context, a Account) (asked, found int, err error) {
+	r.reconciling.Lock()
+	defer r.reconciling.Unlock()
+	_, log := r.settings()
+	references, err := r.store.BillsToCheck(ctx, a.Name, r.now(), maxLookup)
+	if err != nil || len(references) == 0 {
+		return 0, 0, err
+	}
+	infos, failed := a.Client.Lookup(ctx, references)
+	if ctx.Err() != nil {
+		return 0, 0, ctx.Err()
+	}
+	if failed != nil {
+		log.Warn("asking the gateway about open bills", zap.String("account", a.Name), zap.Error(failed))
+	}
+	for _, reference := range references {
+		n := 0
+		err := r.store.WriteInBackground(ctx, func(tx *store.Tx) (err error) {
+			n, err = r.reconcile(tx, log, a, reference, infos[reference])
+			return err
+		})
+		if err != nil {
+			return asked, found, fmt.Errorf("reconciling bill %s: %w", reference, err)
+		}
+		asked++
+		found += n
+	}
+	return asked, found, failed
 }
 
 // untilCheck is the time until the next bill has to be asked about.
@@ -82,22 +129,23 @@ func (r *Resolver) untilCheck(ctx context.Context) (time.Duration, error) {
 }
 
 // reconcile takes what the gateway knows of a bill into it and plans the next
-// question. The payments it lists enter as callbacks would.
-func (r *Resolver) reconcile(tx *store.Tx, log *zap.Logger, a Account, reference string, info gateway.Info) error {
+// question. The payments it lists enter as callbacks would; found says how many.
+func (r *Resolver) reconcile(tx *store.Tx, log *zap.Logger, a Account, reference string, info gateway.Info) (found int, err error) {
 	rec, err := tx.Bill(a.Name, reference)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	for _, found := range missed(rec.Bill, info) {
+	list := missed(rec.Bill, info)
+	for _, p := range list {
 		log.Warn("found a payment whose callback did not come", zap.String("account", a.Name), zap.String("reference", reference))
-		if err := r.applyFound(tx, a, reference, found, info.Due.Amount); err != nil {
-			return err
+		if err := r.applyFound(tx, a, reference, p, info.Due.Amount); err != nil {
+			return 0, err
 		}
 	}
 	if rec, err = tx.Bill(a.Name, reference); err != nil {
-		return err
+		return 0, err
 	}
-	return tx.PlanCheck(reference, nextCheck(rec.Bill, r.now(), a.Reconcile))
+	return len(list), tx.PlanCheck(reference, nextCheck(rec.Bill, r.now(), a.Reconcile))
 }
 
 // nextCheck is when a bill is asked about again: in regular turns while it is valid,
@@ -106,7 +154,7 @@ func (r *Resolver) reconcile(tx *store.Tx, log *zap.Logger, a Account, reference
 func nextCheck(b *bill.Bill, now time.Time, every time.Duration) time.Time {
 	end := b.ExpiresAt.Add(bill.ListenAfter)
 	switch {
-	case b.StateAt(now).Final:
+	case every <= 0 || b.StateAt(now).Final:
 		return time.Time{}
 	case now.Before(b.ExpiresAt):
 		return earlier(now.Add(every), b.ExpiresAt)

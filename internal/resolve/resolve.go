@@ -35,12 +35,14 @@ type Account struct {
 	Upstreams func(eventType string) []string
 	// Reconcile is how often open bills are asked about; zero is never.
 	Reconcile time.Duration
+	// CatchUp has the gateway send callbacks again after this server was away.
+	CatchUp bool
 }
 
 // A Resolver works through the inbox until it is stopped. The main loop resolves what
 // can be believed and tells the end of bills' validity. Two others ask the gateway,
-// about stale callbacks and about open bills, so that its answers hold up nobody. The
-// last removes what is old.
+// about stale callbacks and about open bills, so that its answers hold up nobody. One
+// removes what is old, and the last catches up after an absence.
 type Resolver struct {
 	store *store.Store
 	now   func() time.Time
@@ -54,6 +56,9 @@ type Resolver struct {
 	stale   chan struct{} // has a signal when there may be something to confirm
 	open    chan struct{} // has a signal when there may be another open bill
 	prune   chan struct{} // has a signal when the time of retention has changed
+	away    chan struct{} // has a signal when catching up may have been switched on
+
+	reconciling sync.Mutex // held while the gateway is asked about open bills
 }
 
 // New returns a resolver. It does nothing before Run.
@@ -66,6 +71,7 @@ func New(s *store.Store, now func() time.Time) *Resolver {
 		stale:   make(chan struct{}, 1),
 		open:    make(chan struct{}, 1),
 		prune:   make(chan struct{}, 1),
+		away:    make(chan struct{}, 1),
 	}
 }
 
@@ -75,6 +81,7 @@ func (r *Resolver) Configure(accounts map[string]Account, log *zap.Logger) {
 	r.accounts, r.log = accounts, log
 	r.mu.Unlock()
 	poke(r.changed)
+	poke(r.away)
 }
 
 // Retain sets for how long what is over is kept; zero is for good.
@@ -105,6 +112,7 @@ func (r *Resolver) Run(ctx context.Context) {
 	wg.Go(func() { r.loop(ctx, r.stale, r.confirmPass, r.untilStale) })
 	wg.Go(func() { r.loop(ctx, r.open, r.reconcilePass, r.untilCheck) })
 	wg.Go(func() { r.loop(ctx, r.prune, r.prunePass, r.untilPrune) })
+	wg.Go(func() { r.loop(ctx, r.away, r.catchUpPass, r.untilCatchUp) })
 	r.loop(ctx, r.store.Inbox, r.pass, r.untilDue)
 	wg.Wait()
 }

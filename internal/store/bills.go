@@ -212,6 +212,16 @@ func (tx *Tx) PlanCheck(reference string, at time.Time) error {
 	return tx.exec(`UPDATE bills SET check_at = ? WHERE reference = ?`, due, reference)
 }
 
+// PlanChecks has the gateway asked now about every bill of an account that may still
+// change.
+func (s *Store) PlanChecks(ctx context.Context, account string, now time.Time) error {
+	return s.WriteInBackground(ctx, func(tx *Tx) error {
+		return tx.exec(`UPDATE bills SET check_at = ?1 WHERE account = ?2 AND stage = 'open' AND expires_at > ?3
+			AND (confirming OR status NOT IN ('paid', 'overpaid', 'paid_overdue', 'overpaid_overdue'))`,
+			ms(now), account, ms(now.Add(-bill.ListenAfter)))
+	})
+}
+
 // BillsToCheck returns the references of bills that the gateway is to be asked about.
 func (s *Store) BillsToCheck(ctx context.Context, account string, now time.Time, limit int) ([]string, error) {
 	return s.references(ctx, billsToCheck, account, ms(now), limit)
