@@ -41,6 +41,12 @@ type operator struct {
 }
 
 func addCommands(root *cobra.Command) {
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return fmt.Errorf("unknown command %q; see: caddy ccpayment --help", args[0])
+		}
+		return cmd.Help()
+	}
 	o := new(operator)
 	add := func(use, short string, args cobra.PositionalArgs, run func(cmd *cobra.Command, args []string) error) *cobra.Command {
 		cmd := &cobra.Command{Use: use, Short: short, Args: args, RunE: run}
@@ -344,7 +350,7 @@ func (o *operator) retry(cmd *cobra.Command, args []string) error {
 func (o *operator) replay(cmd *cobra.Command, args []string) error {
 	order := make(map[string]any)
 	for _, name := range []string{"since", "until"} {
-		text := cmd.Flags().Lookup(name).Value.String()
+		text := textFlag(cmd, name)
 		if text == "" {
 			continue
 		}
@@ -354,7 +360,7 @@ func (o *operator) replay(cmd *cobra.Command, args []string) error {
 		}
 		order[name] = at
 	}
-	if upstream := cmd.Flags().Lookup("upstream").Value.String(); upstream != "" {
+	if upstream := textFlag(cmd, "upstream"); upstream != "" {
 		order["upstream"] = upstream
 	}
 	if len(args) > 0 {

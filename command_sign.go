@@ -46,37 +46,45 @@ func (k *keyFlags) signer() (*signer, error) {
 }
 
 func addSignCommands(root *cobra.Command) {
-	add := func(use, short, long string, args cobra.PositionalArgs) (*cobra.Command, *keyFlags) {
-		cmd, keys := &cobra.Command{Use: use, Short: short, Long: long, Args: args}, new(keyFlags)
+	add := func(use, short, long string, args cobra.PositionalArgs, run func(*cobra.Command, []string, *keyFlags) error) *cobra.Command {
+		keys := new(keyFlags)
+		cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: args}
+		cmd.RunE = func(cmd *cobra.Command, args []string) error { return run(cmd, args, keys) }
 		keys.add(cmd)
 		root.AddCommand(cmd)
-		return cmd, keys
+		return cmd
 	}
 
-	sign, keys := add("sign [<file>]", "Signs a body as the gateway does, and prints the headers",
-		"Signs a body, from a file or from standard input, and prints the three headers of\na request or a callback. The body is taken to the byte: a line break at its end counts.", cobra.MaximumNArgs(1))
-	sign.RunE = func(cmd *cobra.Command, args []string) error { return runSign(cmd, args, keys) }
+	add("sign [<file>]", "Signs a body as the gateway does, and prints the headers", `
+Signs a body, from a file or from standard input, and prints the three headers of
+a request or a callback. The body is taken to the byte: a line break at its end
+counts.`, cobra.MaximumNArgs(1), runSign)
 
-	verify, keys := add("verify [<file>]", "Checks a signature, and says why it does not match",
-		"Checks the signature of a body, from a file or from standard input. Where it does\nnot match, the usual reasons are tried out: another form of the timestamp, the other\ngeneration, a body that was written anew on its way, a line break too much.", cobra.MaximumNArgs(1))
-	timestamp := verify.Flags().String("timestamp", "", "The header Timestamp (required)")
-	signature := verify.Flags().String("sign", "", "The header Sign (required)")
-	verify.RunE = func(cmd *cobra.Command, args []string) error {
-		return runVerify(cmd, args, keys, *timestamp, *signature)
-	}
+	verify := add("verify [<file>]", "Checks a signature, and says why it does not match", `
+Checks the signature of a body, from a file or from standard input. Where it does
+not match, the usual reasons are tried out: another form of the timestamp, the
+other generation, a body that was written anew on its way, a line break too much.`, cobra.MaximumNArgs(1), runVerify)
+	verify.Flags().String("timestamp", "", "The header Timestamp (required)")
+	verify.Flags().String("sign", "", "The header Sign (required)")
 
-	trigger, keys := add("trigger <kind>", "Sends a signed test callback to a URL",
-		"Sends a signed test callback. Kinds of v1: "+kindNames(apiV1)+".\nKinds of v2: "+kindNames(apiV2)+".\n\nA callback about a bill that does not exist is told to the upstreams all the same,\nwith \"known\": false. On v2 the plugin asks the gateway about it first.", cobra.ExactArgs(1))
-	t := trigger.Flags()
-	to := t.String("to", "", "URL of ccpayment_webhook (required)")
-	status := t.String("status", "", "Status of the payment (default: success)")
-	reference := t.String("reference", "", "The shop's order id (default: a random one)")
-	record := t.String("record", "", "The gateway's record id (default: a random one)")
-	amount := t.String("amount", "25", "Amount of the coin")
-	trigger.RunE = func(cmd *cobra.Command, args []string) error {
-		return runTrigger(cmd, keys, args[0], *to, testCallback{*status, *reference, *record, *amount})
-	}
+	trigger := add("trigger <kind>", "Sends a signed test callback to a URL", fmt.Sprintf(`
+Sends a signed test callback to a ccpayment_webhook. Kinds of v1:
+%s.
+Kinds of v2:
+%s.
+
+A callback about a bill that does not exist is told to the upstreams all the same,
+with "known": false. On v2 the gateway is asked about it first.`, kindNames(apiV1), kindNames(apiV2)), cobra.ExactArgs(1), runTrigger)
+	f := trigger.Flags()
+	f.String("to", "", "URL of ccpayment_webhook (required)")
+	f.String("status", "", "Status of the payment (default: success)")
+	f.String("reference", "", "The shop's order id (default: a random one)")
+	f.String("record", "", "The gateway's record id (default: a random one)")
+	f.String("amount", "25", "Amount of the coin")
 }
+
+// textFlag is the value of a flag that is a text.
+func textFlag(cmd *cobra.Command, name string) string { return cmd.Flags().Lookup(name).Value.String() }
 
 // input reads a body from a file, or from standard input.
 func input(cmd *cobra.Command, args []string) ([]byte, error) {
@@ -102,7 +110,8 @@ func runSign(cmd *cobra.Command, args []string, keys *keyFlags) error {
 
 var errInvalid = errors.New("the signature does not match")
 
-func runVerify(cmd *cobra.Command, args []string, keys *keyFlags, timestamp, sign string) error {
+func runVerify(cmd *cobra.Command, args []string, keys *keyFlags) error {
+	timestamp, sign := textFlag(cmd, "timestamp"), textFlag(cmd, "sign")
 	s, err := keys.signer()
 	if err != nil {
 		return err
@@ -218,7 +227,9 @@ func kindNames(api string) string {
 	return strings.Join(slices.Sorted(maps.Keys(triggers[api])), ", ")
 }
 
-func runTrigger(cmd *cobra.Command, keys *keyFlags, kind, to string, c testCallback) error {
+func runTrigger(cmd *cobra.Command, args []string, keys *keyFlags) error {
+	kind, to := args[0], textFlag(cmd, "to")
+	c := testCallback{textFlag(cmd, "status"), textFlag(cmd, "reference"), textFlag(cmd, "record"), textFlag(cmd, "amount")}
 	s, err := keys.signer()
 	if err != nil {
 		return err

@@ -254,15 +254,21 @@ func deposit(reference, record, status, amount string) string {
 // rows counts what a query finds in the store, beside the running server.
 func (s *shop) rows(query string, args ...any) (n int) {
 	s.t.Helper()
+	s.scan(query, args, &n)
+	return n
+}
+
+// scan reads the only row of a query.
+func (s *shop) scan(query string, args []any, into ...any) {
+	s.t.Helper()
 	db, err := sql.Open("sqlite", "file:"+s.path+"?_pragma=query_only(1)&_pragma=busy_timeout(5000)")
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer db.Close()
-	if err := db.QueryRow(query, args...).Scan(&n); err != nil {
+	if err := db.QueryRow(query, args...).Scan(into...); err != nil {
 		s.t.Fatal(err)
 	}
-	return n
 }
 
 // eventually waits for a condition that others bring about.

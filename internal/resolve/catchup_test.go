@@ -1,0 +1,177 @@
+package resolve
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddy-ccpayment/caddy-ccpayment/internal/gateway"
+)
+
+// A resending gateway notes what it is asked to send again.
+type resending struct {
+	*fakeGateway
+	mu    sync.Mutex
+	spans []span
+	fails int // the next so many requests are refused
+}
+
+type span struct{ at, from, until time.Time }
+
+func (g *resending) Resend(_ context.Context, from, until time.Time) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.spans = append(g.spans, span{time.Now(), from, until})
+	if g.fails > 0 {
+		g.fails--
+		return &gateway.Error{Failure: gateway.Refused, Endpoint: "/webhook/resend", Code: 11004, Msg: "RateLimit"}
+	}
+	return nil
+}
+
+// asked returns what it was asked for so far.
+func (g *resending) asked() []span {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.spans)
+}
+
+// refuse has it refuse the next requests.
+func (g *resending) refuse(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.fails = n
+}
+
+// inAbsence runs a test in a bubble with a shop that was alive for ten minutes, away for
+// a while, and is back.
+func inAbsence(t *testing.T, away time.Duration, test func(t *testing.T, shop *shop, g *resending, left time.Time)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		shop := newShop(t)
+		g := &resending{fakeGateway: shop.gateway}
+		shop.account.Client, shop.account.CatchUp = g, true
+		shop.start()
+		time.Sleep(10 * time.Minute)
+		shop.stop()
+		left := time.Now()
+		if spans := g.asked(); len(spans) != 0 {
+			t.Fatalf("asked without an absence: %v", spans)
+		}
+		time.Sleep(away)
+		shop.start()
+		synctest.Wait()
+		test(t, shop, g, left)
+	})
+}
+
+func TestAfterAnAbsenceItsCallbacksAreAskedForWithinTheLimits(t *testing.T) {
+	inAbsence(t, 3*time.Hour, func(t *testing.T, shop *shop, g *resending, left time.Time) {
+		back := time.Now()
+		time.Sleep(time.Hour)
+		spans := g.asked()
+		if len(spans) != 4 { // 3 hours and the 32 minutes before, in hours
+			t.Fatalf("asked %d times: %v", len(spans), spans)
+		}
+		// What was tried for the first time shortly before the absence is asked for too.
+		if first := spans[0].from; first.After(left.Add(-31*time.Minute)) || first.Before(left.Add(-40*time.Minute)) {
+			t.Errorf("the first span begins at %s, the absence at %s", first, left)
+		}
+		for i, s := range spans {
+			if d := s.until.Sub(s.from); d <= 0 || d > time.Hour {
+				t.Errorf("span %d is %s long", i, d)
+			}
+			if i > 0 && (!s.from.Equal(spans[i-1].until) || s.at.Sub(spans[i-1].at) < time.Minute) {
+				t.Errorf("span %d: %v after %v", i, s, spans[i-1])
+			}
+		}
+		if last := spans[3].until; !last.Equal(back) {
+			t.Errorf("the last span ends at %s, the absence at %s", last, back)
+		}
+	})
+}
+
+func TestAShortAbsenceIsLeftToTheGatewaysOwnTries(t *testing.T) {
+	inAbsence(t, 3*time.Minute, func(t *testing.T, _ *shop, g *resending, _ time.Time) {
+		time.Sleep(24 * time.Hour)
+		if spans := g.asked(); len(spans) != 0 {
+			t.Errorf("asked for %v", spans)
+		}
+	})
+}
+
+// A shop that was away for a week asks for its last day, and never more than 25 times
+// a day, however often it is restarted.
+func TestALongAbsenceKeepsToTheLimitOfADay(t *testing.T) {
+	inAbsence(t, 7*24*time.Hour, func(t *testing.T, shop *shop, g *resending, _ time.Time) {
+		back := time.Now()
+		for range 3 {
+			time.Sleep(20 * time.Minute)
+			shop.stop()
+			time.Sleep(10 * time.Minute)
+			shop.start()
+		}
+		time.Sleep(back.Add(23 * time.Hour).Sub(time.Now()))
+		spans := g.asked()
+		if len(spans) != 25 {
+			t.Errorf("asked %d times within a day", len(spans))
+		}
+		for i, s := range spans {
+			if s.from.Before(back.Add(-24 * time.Hour)) {
+				t.Errorf("span %d is from %s", i, s.from)
+			}
+			if i > 0 && s.at.Sub(spans[i-1].at) < time.Minute {
+				t.Errorf("asked %s after the time before", s.at.Sub(spans[i-1].at))
+			}
+		}
+	})
+}
+
+func TestASpanThatIsRefusedIsTriedAgainAndThenGivenUp(t *testing.T) {
+	inAbsence(t, 50*time.Minute, func(t *testing.T, shop *shop, g *resending, _ time.Time) {
+		// The first request was answered when the shop came back; the rest is refused.
+		g.refuse(10)
+		time.Sleep(time.Hour)
+		if spans := g.asked(); len(spans) != 4 { // one that was taken, three tries of the other
+			t.Errorf("asked %d times: %v", len(spans), spans)
+		}
+		list, err := shop.s.Resends(t.Context())
+		if err != nil || len(list) != 2 || list[0].State != "asked" || list[1].State != "dropped" || list[1].Problem == "" {
+			t.Errorf("%+v %v", list, err)
+		}
+	})
+}
+
+func TestAStopWhileAskingForgetsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shop := newShop(t)
+		g := &hanging{fakeGateway: shop.gateway, asked: make(chan struct{}, 10)}
+		shop.account.Client, shop.account.CatchUp = g, true
+		shop.start()
+		time.Sleep(time.Minute)
+		shop.stop()
+		time.Sleep(20 * time.Minute)
+		shop.start()
+		<-g.asked
+		shop.stop()
+		list, err := shop.s.Resends(t.Context())
+		if err != nil || len(list) != 1 || list[0].State != "planned" || list[0].Tries != 0 {
+			t.Errorf("%+v %v", list, err)
+		}
+	})
+}
+
+type hanging struct {
+	*fakeGateway
+	asked chan struct{}
+}
+
+func (g *hanging) Resend(ctx context.Context, _, _ time.Time) error {
+	g.asked <- struct{}{}
+	<-ctx.Done()
+	return errors.New("gone")
+}
