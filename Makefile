@@ -12,11 +12,15 @@ CADDYFILES            := Caddyfile.example $(wildcard examples/*.caddyfile) $(wi
 
 test: setup check lint configs unit e2e
 
-# The race detector needs a C compiler; Go fetches everything else by itself.
+# The race detector needs a C compiler, and the tests of the program look at its system
+# calls; Go fetches everything else by itself.
 setup:
 	@command -v cc > /dev/null || \
 		{ [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && apt-get update && apt-get install -y gcc libc6-dev; } || \
 		{ echo "the race detector needs a C compiler; on Debian: apt-get install gcc libc6-dev"; exit 1; }
+	@command -v strace > /dev/null || \
+		{ [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && apt-get update && apt-get install -y strace; } || \
+		{ echo "the tests of the program need strace; on Debian: apt-get install strace"; exit 1; }
 
 # The linter in its own version, built once with this Go.
 $(LINT):
@@ -48,8 +52,10 @@ configs: $(CADDY)
 unit:
 	go test -race -p 1 -timeout 15m $$(go list ./... | grep -v /e2e)
 
+# The test of crashes may go on for longer: make e2e ROUNDS=1000
+ROUNDS ?= 24
 e2e:
-	go test -race -count 1 -timeout 10m ./e2e
+	ROUNDS=$(ROUNDS) go test -race -count 1 -timeout 6h ./e2e
 
 # Each fuzz target for a while: make fuzz FUZZTIME=5m
 FUZZTIME ?= 30s

@@ -59,7 +59,7 @@ func TestCrash(t *testing.T) {
 	plain := settings{webhook: u.block("shop", patience)}
 	other := settings{app: "retain 100d", webhook: u.block("shop", patience+"\ntimeout 10s") + "tolerance 3m"}
 	s.start(plain)
-	g := begin(t, s, seed)
+	g := begin(t, s, seed, false)
 	for round := range rounds {
 		// Under full load the writer leaves little of its time to what follows; with
 		// pauses everything is at work at once.

@@ -134,7 +134,7 @@ func diskFull(t *testing.T, s *server, room lack) {
 	u := newReceiver(t)
 	c := settings{webhook: u.block("shop", patience)}
 	s.start(c)
-	g := begin(t, s, seed, http.StatusServiceUnavailable)
+	g := begin(t, s, seed, false, http.StatusServiceUnavailable)
 	g.pause.Store(int64(20 * time.Millisecond))
 	answered := func() int {
 		g.mu.Lock()

@@ -333,10 +333,14 @@ func (s *server) send(client *http.Client, c callback) (int, string, error) {
 	return resp.StatusCode, string(answer), err
 }
 
-// accept sends a callback that must be taken at the first attempt.
+// accept sends a callback that must be taken.
 func (s *server) accept(c callback) {
 	s.t.Helper()
-	if status, answer, err := s.send(http.DefaultClient, c); err != nil || status != http.StatusOK || answer != "success" {
+	status, answer, err := s.send(http.DefaultClient, c)
+	for err != nil && dropped(err) { // a reload was before
+		status, answer, err = s.send(http.DefaultClient, c)
+	}
+	if err != nil || status != http.StatusOK || answer != "success" {
 		s.t.Fatalf("callback %s: %d %q, %v", c.key(), status, answer, err)
 	}
 }

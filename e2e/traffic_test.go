@@ -1,13 +1,17 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -36,9 +40,12 @@ type traffic struct {
 	s *server
 	// tolerated are statuses, other than 200, after which a callback is sent again.
 	tolerated map[int]bool
-	pause     atomic.Int64 // the longest pause of a connection between two callbacks; negative is for as long as it is
-	stop      chan struct{}
-	wg        sync.WaitGroup
+	// up says that the server never ends: it may drop a connection, but somebody is
+	// always there to take another one.
+	up    bool
+	pause atomic.Int64 // the longest pause of a connection between two callbacks; negative is for as long as it is
+	stop  chan struct{}
+	wg    sync.WaitGroup
 
 	broken  atomic.Int64 // requests that got no answer
 	refused atomic.Int64 // requests that got a tolerated one
@@ -50,8 +57,8 @@ type traffic struct {
 
 // begin starts the connections, each with bills of its own: some that the server has
 // made and some that it does not know.
-func begin(t *testing.T, s *server, seed uint64, tolerated ...int) *traffic {
-	g := &traffic{t: t, s: s, stop: make(chan struct{}), sent: make(map[string][]callback), tolerated: make(map[int]bool)}
+func begin(t *testing.T, s *server, seed uint64, up bool, tolerated ...int) *traffic {
+	g := &traffic{t: t, up: up, s: s, stop: make(chan struct{}), sent: make(map[string][]callback), tolerated: make(map[int]bool)}
 	for _, status := range tolerated {
 		g.tolerated[status] = true
 	}
@@ -113,12 +120,21 @@ func (g *traffic) rest(random *rand.Rand) bool {
 	}
 }
 
+// dropped reports whether a connection ended before there was an answer on it.
+func dropped(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		strings.Contains(err.Error(), "server closed idle connection")
+}
+
 func (g *traffic) deliver(client *http.Client, c callback, random *rand.Rand) {
 	for {
 		status, answer, err := g.s.send(client, c)
 		switch {
 		case err != nil:
 			g.broken.Add(1)
+			if g.up && !dropped(err) {
+				g.t.Errorf("callback %s: %v", c.key(), err)
+			}
 		case status == http.StatusOK && answer == "success":
 			g.mu.Lock()
 			g.answered = append(g.answered, c)
