@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -39,8 +41,8 @@ type Account struct {
 	// {env.…}, which stay out of the configuration that Caddy shows and saves.
 	AppSecret []string `json:"app_secret,omitempty"`
 
-	// The generation of the gateway's API the account belongs to. There is no
-	// default, because the gateway binds each account to one generation.
+	// The generation of the gateway's API the account belongs to, "v1" or "v2". There
+	// is no default, because the gateway binds each account to one generation.
 	API string `json:"api,omitempty"`
 
 	// Base URL of the API. http is accepted for loopback addresses only.
@@ -49,6 +51,11 @@ type Account struct {
 
 	// How long one request to the gateway may take. Default: 10s
 	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// Unit of the timestamps with which the gateway signs callbacks, of API v2 only:
+	// "s" for ten digits, "ms" for thirteen. Requests are always sent in seconds, as
+	// the gateway documents it. Default: s
+	TimestampUnit string `json:"timestamp_unit,omitempty"`
 
 	name  string
 	appID string
@@ -63,7 +70,7 @@ type Account struct {
 
 // empty reports whether nothing was configured.
 func (a *Account) empty() bool {
-	return a.AppID == "" && len(a.AppSecret) == 0 && a.API == "" && a.Endpoint == "" && a.Timeout == 0
+	return a.AppID == "" && len(a.AppSecret) == 0 && a.API == "" && a.Endpoint == "" && a.Timeout == 0 && a.TimestampUnit == ""
 }
 
 func (a *Account) provision(name string, transport http.RoundTripper, log *zap.Logger) error {
@@ -71,14 +78,21 @@ func (a *Account) provision(name string, transport http.RoundTripper, log *zap.L
 	fail := func(format string, args ...any) error {
 		return fmt.Errorf("ccpayment account %s: "+format, append([]any{name}, args...)...)
 	}
-	switch a.API {
-	case apiV1:
-	case apiV2:
-		return fail("api v2 is not supported by this version")
-	case "":
+	if a.API == "" {
 		return fail("api is missing: v1 or v2, the generation the merchant account belongs to")
+	}
+	generation, ok := gateway.Generations[a.API]
+	if !ok {
+		return fail("unrecognized api %q; known: v1, v2", a.API)
+	}
+	switch a.TimestampUnit {
+	case "", unitSeconds:
+	case unitMilliseconds:
+		if a.API != apiV2 {
+			return fail("timestamp_unit ms is for api v2 only")
+		}
 	default:
-		return fail("unrecognized api %q; known: v1", a.API)
+		return fail("unrecognized timestamp_unit %q; known: s, ms", a.TimestampUnit)
 	}
 	if a.Timeout < 0 {
 		return fail("timeout is negative")
@@ -87,7 +101,7 @@ func (a *Account) provision(name string, transport http.RoundTripper, log *zap.L
 		a.Timeout = caddy.Duration(defaultTimeout)
 	}
 
-	endpoint, simulated, err := parseEndpoint(a.Endpoint, gateway.EndpointV1)
+	endpoint, simulated, err := parseEndpoint(a.Endpoint, generation.Endpoint)
 	if err != nil {
 		return fail("endpoint: %v", err)
 	}
@@ -114,7 +128,8 @@ func (a *Account) provision(name string, transport http.RoundTripper, log *zap.L
 	if a.signer, err = newSigner(a.API, a.appID, secrets, now); err != nil {
 		return fail("%v", err)
 	}
-	a.client = gateway.NewV1(gateway.Config{
+	a.signer.millis = a.TimestampUnit == unitMilliseconds
+	a.client = generation.New(gateway.Config{
 		Signer:    a.signer,
 		AppID:     a.appID,
 		Endpoint:  endpoint,
@@ -212,4 +227,48 @@ func (t *tokenList) fetch(client gateway.Client) {
 		t.list = list
 	}
 	t.fetched = now()
+}
+
+// offers checks that the gateway offers a method, with a list that was fetched before
+// or is now. Without any list the gateway itself has to say so.
+func (a *Account) offers(ctx context.Context, m *Method) error {
+	list, err := a.listedTokens(ctx)
+	if err != nil || len(list) == 0 {
+		return nil
+	}
+	if _, ok := list[m.tokenID()]; ok {
+		return nil
+	}
+	return &gateway.Error{
+		Failure:  gateway.Refused,
+		Endpoint: "order",
+		Err:      fmt.Errorf("the gateway does not offer '%s'; it offers %s", m.line(), offered(list, m)),
+	}
+}
+
+// maxOffered bounds what an error lists.
+const maxOffered = 20
+
+// offered lists what the gateway offers in the words of the configuration: the chains of
+// the coin, if it has the coin at all.
+func offered(list map[string]gateway.Listed, m *Method) string {
+	var same, all []string
+	for id, l := range list {
+		text := fmt.Sprintf("%s (%s)", id, l.Crypto)
+		if l.Network != "" {
+			text = fmt.Sprintf("%s (%s on %s)", id, l.Crypto, l.Network)
+		}
+		all = append(all, text)
+		if m.CoinID != 0 && strings.HasPrefix(id, strconv.FormatInt(m.CoinID, 10)+" ") {
+			same = append(same, text)
+		}
+	}
+	if len(same) > 0 {
+		all = same
+	}
+	slices.Sort(all)
+	if more := len(all) - maxOffered; more > 0 {
+		all = append(all[:maxOffered], fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(all, ", ")
 }

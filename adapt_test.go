@@ -88,10 +88,17 @@ func site(global, directives string) string {
 }
 
 const (
-	goodAccount = "app_id 202302010636261620672405236006912\napp_secret 00112233445566778899aabbccddeeff\napi v1"
-	goodMethod  = "method usdt-trc20 0912e09a-d8e2-41d7-a0bc-a25530892988"
-	goodBill    = "ccpayment_bill {\nproduct field-guide 25.00\n" + goodMethod + "\n}"
+	goodAccount   = "app_id 202302010636261620672405236006912\napp_secret 00112233445566778899aabbccddeeff\napi v1"
+	goodMethod    = "method usdt-trc20 0912e09a-d8e2-41d7-a0bc-a25530892988"
+	goodAccountV2 = "app_id 202302010636261620672405236006912\napp_secret 00112233445566778899aabbccddeeff\napi v2"
+	goodMethodV2  = "method usdt-trc20 1280 TRX"
+	goodBill      = "ccpayment_bill {\nproduct field-guide 25.00\n" + goodMethod + "\n}"
 )
+
+// billWith is a handler with one product and a method.
+func billWith(method string) string {
+	return "ccpayment_bill {\nproduct field-guide 25.00\n" + method + "\n}"
+}
 
 func TestWhatIsWrongIsSaidBeforeAnythingStarts(t *testing.T) {
 	t.Setenv("CCPAYMENT_TEST_EMPTY", "")
@@ -155,7 +162,15 @@ func TestWhatIsWrongIsSaidBeforeAnythingStarts(t *testing.T) {
 		{"two upstreams with names", goodAccount, webhook("upstream http://localhost/x\nupstream http://localhost/x {\nname second\n}"), ""},
 		{"types that are no pattern", goodAccount, webhook("upstream http://localhost/x {\ntypes [\n}"), "not a pattern"},
 		{"network that is none", goodAccount, webhook("allow_ip 10.0.0.0/33"), "neither an address nor a network"},
-		{"api v2", strings.Replace(goodAccount, "v1", "v2", 1), "", "known: v1"},
+		{"api v2", goodAccountV2, billWith(goodMethodV2), ""},
+		{"api v2 with milliseconds", goodAccountV2 + "\ntimestamp_unit ms", "", ""},
+		{"api v2 with seconds", goodAccountV2 + "\ntimestamp_unit s", "", ""},
+		{"api v1 with milliseconds", goodAccount + "\ntimestamp_unit ms", "", "timestamp_unit ms is for api v2 only"},
+		{"api v2 without a method", goodAccountV2, "ccpayment_bill {\nproduct a 1.00\n}", "method usdt-trc20 <coin_id> <chain>"},
+		{"api v2 with a token id", goodAccountV2, billWith(goodMethod), goodMethod + ": accounts of api v2 need: method usdt-trc20 <coin_id> <chain>"},
+		{"api v1 with a coin id", goodAccount, billWith(goodMethodV2), goodMethodV2 + ": accounts of api v1 need: method usdt-trc20 <token_id>"},
+		{"a chain with a space", goodAccountV2, billWith("method usdt 1280 \"T X\""), "a name like TRX"},
+		{"api v2 hosted in euros", goodAccountV2, "ccpayment_bill {\nproduct a 1.00\ncurrency EUR\ncheckout hosted\n}", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			err := provision(t, site(test.global, test.directives))

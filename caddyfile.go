@@ -29,15 +29,16 @@ func init() {
 //	ccpayment {
 //		app_id     <id>
 //		app_secret <secret> [<older>...]
-//		api        v1
+//		api        v1|v2
 //		endpoint   <url>
 //		timeout    <duration>
+//		timestamp_unit s|ms
 //		store      <module> ...
 //		retain     <duration>
 //		reconcile  off|<duration>
 //		catch_up
 //		account <name> {
-//			app_id ... app_secret ... api ... endpoint ... timeout ...
+//			app_id ... app_secret ... api ... endpoint ... timeout ... timestamp_unit ...
 //		}
 //	}
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
@@ -97,11 +98,12 @@ func (o options) parse(d *caddyfile.Dispenser, directive string) error {
 // accountOptions are those of an account, whether it has a name or not.
 func accountOptions(a *Account) options {
 	return options{
-		"app_id":     {parse: intoText(&a.AppID)},
-		"app_secret": {parse: intoTexts(&a.AppSecret)},
-		"api":        {parse: intoOneOf(&a.API, apiV1)},
-		"endpoint":   {parse: intoText(&a.Endpoint)},
-		"timeout":    {parse: intoDuration(&a.Timeout)},
+		"app_id":         {parse: intoText(&a.AppID)},
+		"app_secret":     {parse: intoTexts(&a.AppSecret)},
+		"api":            {parse: intoOneOf(&a.API, apiV1, apiV2)},
+		"endpoint":       {parse: intoText(&a.Endpoint)},
+		"timeout":        {parse: intoDuration(&a.Timeout)},
+		"timestamp_unit": {parse: intoOneOf(&a.TimestampUnit, unitSeconds, unitMilliseconds)},
 	}
 }
 
@@ -180,7 +182,7 @@ func (s *SQLite) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 //		catalog       <file>
 //		product       <id> <price> [<name>]
 //		currency      <code>
-//		method        <name> <token_id> {
+//		method        <name> <token_id>|<coin_id> <chain> {
 //			label         <text>
 //			network       <text>
 //			memo_required
@@ -220,7 +222,18 @@ func (h *Bill) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}},
 		"method": {again: true, parse: func(d *caddyfile.Dispenser) error {
 			m := new(Method)
-			if !d.AllArgs(&m.Name, &m.TokenID) {
+			// Which of the two forms is right depends on the account, which is not known
+			// before all of the configuration is read.
+			switch args := d.RemainingArgs(); len(args) {
+			case 2:
+				m.Name, m.TokenID = args[0], args[1]
+			case 3:
+				id, err := strconv.ParseInt(args[1], 10, 64)
+				if err != nil || id < 1 {
+					return d.Errf("method coin_id '%s' is not a number above zero", args[1])
+				}
+				m.Name, m.CoinID, m.Chain = args[0], id, args[2]
+			default:
 				return d.ArgErr()
 			}
 			h.Methods = append(h.Methods, m)

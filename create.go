@@ -122,7 +122,7 @@ func newRecord(h *Bill, items []bill.Item, total decimal.Decimal, currency strin
 			Currency:    currency,
 			Hosted:      h.Checkout == checkoutHosted,
 			Method:      m.Name,
-			TokenID:     m.TokenID,
+			TokenID:     m.tokenID(),
 			AcceptShort: h.acceptShort,
 			CreatedAt:   created,
 			ExpiresAt:   created.Add(time.Duration(h.ValidFor)),
@@ -235,23 +235,13 @@ func (h *Bill) make(ctx context.Context, s *store.Store, rec *store.Record, rema
 		rec = existing // its order was made, but not what is to be paid for it
 	}
 
-	o := gateway.Order{
-		Reference: rec.Reference,
-		Price:     rec.Price,
-		Currency:  rec.Currency,
-		TokenID:   rec.TokenID,
-		ValidFor:  rec.ExpiresAt.Sub(rec.CreatedAt),
-		Title:     title(rec.Items),
-		Remark:    remark,
-		NotifyURL: h.notifyURL,
-	}
-	if u, err := url.Parse(h.ReturnURL); err == nil && u.Host != "" {
-		o.ReturnURL = h.ReturnURL
-	}
-	if rec.Hosted {
-		err = h.orderHosted(ctx, o, rec)
-	} else {
-		err = h.orderNative(ctx, o, rec)
+	err = h.order(ctx, rec, remark)
+	if gateway.IsDuplicate(err) {
+		// Another order has the reference, from wherever. This one gets a new one.
+		if err := h.rename(ctx, s, rec); err != nil {
+			return nil, err
+		}
+		err = h.order(ctx, rec, remark)
 	}
 	if err != nil {
 		return nil, h.abandon(ctx, s, rec, err)
@@ -269,26 +259,70 @@ func (h *Bill) make(ctx context.Context, s *store.Store, rec *store.Record, rema
 	return rec, nil
 }
 
+// rename abandons a reservation in favour of one with another reference.
+func (h *Bill) rename(ctx context.Context, s *store.Store, rec *store.Record) error {
+	old := *rec
+	bill := *rec.Bill
+	old.Bill, old.Stage, old.Problem = &bill, store.Abandoned, "the gateway has another order of this reference"
+	if err := s.PutBill(ctx, &old, now()); err != nil {
+		return err
+	}
+	rec.Reference, rec.Token = random(), random()
+	_, err := s.Reserve(ctx, *rec, h.MaxOpen, now())
+	return err
+}
+
+// order has the gateway make the order of a bill.
+func (h *Bill) order(ctx context.Context, rec *store.Record, remark string) error {
+	o := gateway.Order{
+		Reference: rec.Reference,
+		Price:     rec.Price,
+		Currency:  rec.Currency,
+		TokenID:   rec.TokenID,
+		ValidFor:  rec.ExpiresAt.Sub(rec.CreatedAt),
+		ExpiresAt: rec.ExpiresAt,
+		Title:     title(rec.Items),
+		Remark:    remark,
+		NotifyURL: h.notifyURL,
+	}
+	if u, err := url.Parse(h.ReturnURL); err == nil && u.Host != "" {
+		o.ReturnURL = h.ReturnURL
+	}
+	if rec.Hosted {
+		return h.orderHosted(ctx, o, rec)
+	}
+	return h.orderNative(ctx, o, rec)
+}
+
 func (h *Bill) orderHosted(ctx context.Context, o gateway.Order, rec *store.Record) (err error) {
 	rec.PaymentURL, err = h.account.client.CreateHosted(ctx, o)
 	return err
 }
 
 func (h *Bill) orderNative(ctx context.Context, o gateway.Order, rec *store.Record) error {
+	var due gateway.Due
 	if rec.OrderID == "" {
+		if m := h.methods[rec.Method]; m != nil {
+			if err := h.account.offers(ctx, m); err != nil {
+				return err
+			}
+		}
 		created, err := h.account.client.Create(ctx, o)
 		if err != nil {
 			return err
 		}
+		due = created.Due
 		rec.OrderID, rec.Address, rec.Memo = created.OrderID, created.Address, created.Memo
 		rec.Pays.Crypto, rec.Pays.Network = created.Crypto, created.Network
 	}
 	if m := h.methods[rec.Method]; m != nil && m.MemoRequired && rec.Memo == "" {
 		return &gateway.Error{Failure: gateway.Refused, Endpoint: "order", Err: errNoMemo}
 	}
-	due, err := h.account.client.Due(ctx, o)
-	if err != nil {
-		return err
+	if !due.Known() {
+		var err error
+		if due, err = h.account.client.Due(ctx, o); err != nil {
+			return err
+		}
 	}
 	if rec.Pays.Crypto != "" && !strings.EqualFold(rec.Pays.Crypto, due.Token.Crypto) {
 		return &gateway.Error{Failure: gateway.Unreachable, Endpoint: "order", Err: errors.New("the gateway names two different coins for the order")}

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -122,14 +123,21 @@ type Product struct {
 type Method struct {
 	// What the shop's page names it by.
 	Name string `json:"name,omitempty"`
-	// The gateway's id of the coin on the network.
+	// The gateway's id of the coin on the network, for accounts of API v1.
 	TokenID string `json:"token_id,omitempty"`
+	// The gateway's number of the coin, for accounts of API v2.
+	CoinID int64 `json:"coin_id,omitempty"`
+	// The gateway's name of the network, like TRX, for accounts of API v2.
+	Chain string `json:"chain,omitempty"`
 	// What buyers read. Default: coin and network as the gateway names them
 	Label string `json:"label,omitempty"`
 	// Name of the network that buyers read. Default: as the gateway names it
 	Network string `json:"network,omitempty"`
 	// Refuse a bill for which the gateway gives no memo. Default: false
 	MemoRequired bool `json:"memo_required,omitempty"`
+
+	// missed is set once it was told that the gateway does not offer the method.
+	missed *atomic.Bool
 }
 
 // RateLimit bounds how often something may happen.
@@ -165,6 +173,9 @@ func (h *Bill) Provision(ctx caddy.Context) (err error) {
 	}
 	if err := h.loadPrices(); err != nil {
 		return err
+	}
+	if h.Remark != "" && h.account.API == apiV2 {
+		h.log.Warn("remark has no effect, because orders of API v2 have none", zap.String("account", h.account.name))
 	}
 	h.limiter = newLimiter(*h.RateLimit)
 
@@ -221,7 +232,7 @@ func (h *Bill) check() (err error) {
 	case h.Checkout != checkoutNative && h.Checkout != checkoutHosted:
 		return fmt.Errorf("checkout: unrecognized %q; known: native, hosted", h.Checkout)
 	case len(h.Methods) == 0 && h.Checkout == checkoutNative:
-		return errors.New("ccpayment_bill needs at least one method, like: method usdt-trc20 <token_id>")
+		return fmt.Errorf("ccpayment_bill needs at least one method, like: method usdt-trc20 %s", methodForms[h.account.API])
 	case h.ValidFor < caddy.Duration(time.Minute) || h.ValidFor > caddy.Duration(maxValidFor):
 		return errors.New("valid_for must be between 1m and 240h")
 	case h.Currency != "" && !currencyCode.MatchString(h.Currency):
@@ -239,11 +250,13 @@ func (h *Bill) check() (err error) {
 		switch {
 		case !methodName.MatchString(m.Name):
 			return fmt.Errorf("method %q: a name is 1 to 64 letters, digits, dots, dashes and underscores", m.Name)
-		case m.TokenID == "":
-			return fmt.Errorf("method %s: token_id is missing", m.Name)
 		case h.methods[m.Name] != nil:
 			return fmt.Errorf("method %s: listed twice", m.Name)
 		}
+		if err := m.check(h.account.API); err != nil {
+			return err
+		}
+		m.missed = new(atomic.Bool)
 		h.methods[m.Name] = m
 	}
 
@@ -306,8 +319,8 @@ func (h *Bill) loadPrices() error {
 		}
 		h.prices = file.List
 	}
-	if h.Checkout == checkoutHosted && h.prices().Currency != defaultCurrency {
-		return errors.New("checkout hosted: the gateway's page is priced in USD only")
+	if h.Checkout == checkoutHosted && h.account.API == apiV1 && h.prices().Currency != defaultCurrency {
+		return errors.New("checkout hosted: the gateway's page of API v1 is priced in USD only")
 	}
 	return nil
 }

@@ -243,21 +243,27 @@ func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 		return h.refuse(w, r, http.StatusBadRequest, err.Error(), body)
 	}
 
+	if cb.Kind == gateway.KindProbe {
+		// It is about no payment, and its answer is the one that others have found out.
+		h.log.Info("answering the gateway's question whether somebody is there", zap.String("account", h.account.name))
+		w.Header().Set("Content-Type", "application/json")
+		_, err = io.WriteString(w, `{"msg":"success"}`)
+		return err
+	}
+
 	// 3. Keep it. A stale one is kept apart until the gateway has confirmed it.
 	received := now()
+	kind, status := cb.Key()
 	c := store.Callback{
 		Account:    h.account.name,
-		Kind:       string(cb.Kind),
+		Kind:       kind,
 		RecordID:   cb.RecordID,
-		Status:     string(cb.Status),
+		Status:     status,
 		State:      store.Received,
 		SignedAt:   signedAt,
 		ReceivedAt: received,
 		Trace:      trace.Parent(r.Context()),
 		Body:       body,
-	}
-	if cb.Kind == gateway.KindUnknown {
-		c.Kind, c.Status = "unknown/"+cb.Type, cb.RawStatus
 	}
 	if age := received.Sub(signedAt).Abs(); age > time.Duration(h.Tolerance) {
 		c.State = store.Quarantined

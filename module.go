@@ -271,7 +271,7 @@ func (a *App) resolving() map[string]resolve.Account {
 func appOf(ctx caddy.Context, directive string) (*App, error) {
 	v, err := ctx.AppIfConfigured("ccpayment")
 	if err != nil {
-		return nil, fmt.Errorf("%s needs the global option block 'ccpayment { app_id …; app_secret …; api v1 }': %w", directive, err)
+		return nil, fmt.Errorf("%s needs the global option block 'ccpayment { app_id …; app_secret …; api v1|v2 }': %w", directive, err)
 	}
 	return v.(*App), nil
 }

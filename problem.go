@@ -73,10 +73,17 @@ func problemOf(err error) *problem {
 	case errors.Is(err, store.ErrTooManyOpen):
 		return &problem{status: 409, code: "too_many_open_bills", retryable: true, detail: "The shop has too many unpaid orders at the moment. Please try again later."}
 	case errors.As(err, &g):
-		p := &problem{status: 502, code: string(g.Failure), retryable: g.Retryable()}
+		p := &problem{status: 502, code: string(g.Failure), retryable: g.Retryable(), retryAfter: g.RetryAfter()}
 		switch g.Failure {
 		case gateway.Refused:
-			p.detail = "The payment gateway has refused the order."
+			switch {
+			case p.retryAfter > 0:
+				p.detail = "The payment gateway has too many orders at the moment. Please try again in a minute."
+			case g.OtherMethod():
+				p.detail = "The payment gateway does not take this coin at the moment. Please choose another way to pay."
+			default:
+				p.detail = "The payment gateway has refused the order."
+			}
 			if g.Err == nil {
 				p.gateway = &gatewayWords{Code: g.Code, Msg: g.Msg}
 			}

@@ -113,7 +113,11 @@ func (h *Bill) serveMethods(w http.ResponseWriter, r *http.Request) error {
 	}
 	list := make([]method, 0, len(h.Methods))
 	for _, m := range h.Methods {
-		t := tokens[m.TokenID]
+		t, listed := tokens[m.tokenID()]
+		if !listed && m.missed.CompareAndSwap(false, true) {
+			h.log.Error("gateway does not offer a method of the configuration", zap.String("account", h.account.name),
+				zap.String("line", m.line()), zap.String("offered", offered(tokens, m)))
+		}
 		if !t.Usable {
 			h.log.Debug("gateway does not offer a method at present", zap.String("method", m.Name), zap.String("account", h.account.name))
 			continue

@@ -21,10 +21,16 @@ const (
 	apiV2 = "v2"
 )
 
+// Units of the timestamps that are verified.
+const (
+	unitSeconds      = "s"
+	unitMilliseconds = "ms"
+)
+
 // Reasons for which a signature is not accepted. They tell an operator what to
 // look at; a caller is told none of them.
 var (
-	errTimestampForm = errors.New("timestamp is not ten digits")
+	errTimestampForm = errors.New("timestamp is not ten digits, or thirteen with 'timestamp_unit ms'")
 	errUnknownAppID  = errors.New("unknown app id")
 	errSignature     = errors.New("signature does not match")
 )
@@ -33,8 +39,9 @@ var (
 //
 // v1 is lowercase hex of SHA-256 over app id, secret, timestamp and body; v2 is
 // lowercase hex of HMAC-SHA256 with the secret as key over app id, timestamp and
-// body. Neither has separators, which is why the timestamp must be exactly ten
-// digits: a bent split of the same bytes would otherwise carry the same signature.
+// body. Neither has separators, which is why the timestamp must have exactly as many
+// digits as its unit has, ten or thirteen: a bent split of the same bytes would
+// otherwise carry the same signature.
 //
 // Source: https://docs.ccpayment.com/ (v1, "Signature"), https://ccpayment.com/api/doc (v2).
 type signer struct {
@@ -42,6 +49,7 @@ type signer struct {
 	appID   string
 	secrets []*secret // the first signs, all verify
 	now     func() time.Time
+	millis  bool // timestamps that are verified are in milliseconds
 }
 
 // newSigner returns the signer of an account. At least one secret is needed and
@@ -80,7 +88,7 @@ func (s *signer) Sign(body []byte) (appID, timestamp, sign string) {
 // at which it was made. Whether that time is recent enough is the caller's to
 // judge: a stale callback is treated differently from a stale answer.
 func (s *signer) Verify(appID, timestamp, sign string, body []byte) (time.Time, error) {
-	signedAt, err := parseTimestamp(timestamp)
+	signedAt, err := parseTimestamp(timestamp, s.millis)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -143,17 +151,25 @@ func newSecret(text string) *secret {
 	return k
 }
 
-// parseTimestamp takes Unix seconds of exactly ten digits, the first not zero.
-func parseTimestamp(s string) (time.Time, error) {
-	if len(s) != 10 || s[0] == '0' {
+// parseTimestamp takes Unix seconds of exactly ten digits or milliseconds of exactly
+// thirteen, the first not zero.
+func parseTimestamp(s string, millis bool) (time.Time, error) {
+	digits := 10
+	if millis {
+		digits = 13
+	}
+	if len(s) != digits || s[0] == '0' {
 		return time.Time{}, errTimestampForm
 	}
-	var seconds int64
+	var n int64
 	for i := range len(s) {
 		if s[i] < '0' || s[i] > '9' {
 			return time.Time{}, errTimestampForm
 		}
-		seconds = seconds*10 + int64(s[i]-'0')
+		n = n*10 + int64(s[i]-'0')
 	}
-	return time.Unix(seconds, 0), nil
+	if millis {
+		return time.UnixMilli(n), nil
+	}
+	return time.Unix(n, 0), nil
 }

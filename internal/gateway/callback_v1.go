@@ -56,7 +56,7 @@ var extendV1 = map[string]func(*callbackV1) *text{
 }
 
 func readCallbackV1(body []byte) (c callbackV1, err error) {
-	err = walk(body, func(parent, name []byte, value jsontext.Value) {
+	err = walk(body, maxKeys, func(parent, name []byte, value jsontext.Value) {
 		fields := fieldsV1
 		switch {
 		case parent == nil && string(name) == "code":

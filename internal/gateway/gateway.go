@@ -5,7 +5,8 @@ package gateway
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"strings"
 	"time"
 
 	"github.com/shopspring/decimal"
@@ -16,14 +17,16 @@ import (
 // A Client talks to the gateway for one merchant account.
 type Client interface {
 	// Create makes an order that is paid to an address. It never tries twice: a
-	// second request could make a second order.
+	// second request could make a second order. IsDuplicate tells that the gateway
+	// has another order of the reference.
 	Create(ctx context.Context, o Order) (Created, error)
 	// Due learns what an order has to be paid with: the exact coin and the amount.
 	Due(ctx context.Context, o Order) (Due, error)
 	// CreateHosted makes an order that is paid on the gateway's own page.
 	CreateHosted(ctx context.Context, o Order) (paymentURL string, err error)
 	// Lookup returns what the gateway knows of orders, by reference. Orders it
-	// does not know are missing from the map.
+	// does not know are missing from the map. With an error the map has those that
+	// were answered before it.
 	Lookup(ctx context.Context, references []string) (map[string]Info, error)
 	// Resend has the gateway send the callbacks of confirmed payments again that were
 	// not taken between two times, at most an hour apart. The gateway allows one such
@@ -34,6 +37,27 @@ type Client interface {
 	// ParseCallback reads the body of a callback whose signature was verified. The
 	// error says what is wrong with it, in words that may be logged.
 	ParseCallback(body []byte) (Callback, error)
+	// Complete asks the gateway for what an incomplete callback does not carry. With
+	// ErrUnlisted the gateway has answered but does not bear the callback out, which is
+	// normal for a while after it was sent; the callback then has what is known.
+	Complete(ctx context.Context, cb Callback) (Callback, error)
+}
+
+// ErrUnlisted means that the gateway, when asked, does not list a payment.
+var ErrUnlisted = errors.New("the gateway does not list the payment")
+
+// A Generation is one of the gateway's APIs. A merchant account belongs to exactly one.
+type Generation struct {
+	// Endpoint is the documented base URL.
+	Endpoint string
+	// New returns a client.
+	New func(Config) Client
+}
+
+// Generations are all of them, by the name that the configuration uses.
+var Generations = map[string]Generation{
+	"v1": {EndpointV1, NewV1},
+	"v2": {EndpointV2, NewV2},
 }
 
 // An Order is what is asked of the gateway.
@@ -41,9 +65,10 @@ type Order struct {
 	Reference string
 	Price     decimal.Decimal
 	Currency  string
-	TokenID   string
+	TokenID   string // as Tokens lists it
 	ValidFor  time.Duration
-	Title     string // for the hosted page
+	ExpiresAt time.Time // the same as a time
+	Title     string    // for the hosted page
 	Remark    string
 	NotifyURL string
 	ReturnURL string
@@ -56,6 +81,8 @@ type Created struct {
 	Memo    string
 	Crypto  string
 	Network string
+	// Due is what the order has to be paid with, if the answer tells.
+	Due Due
 }
 
 // Due is what an order has to be paid with.
@@ -64,8 +91,8 @@ type Due struct {
 	Token  bill.Token
 }
 
-// usable reports whether payments can be compared with it.
-func (d Due) usable() bool {
+// Known reports whether payments can be compared with it.
+func (d Due) Known() bool {
 	return d.Amount.IsPositive() && d.Token.Crypto != "" && d.Token.Chain != ""
 }
 
@@ -85,6 +112,11 @@ type Seen struct {
 	bill.Token
 	TxID       string
 	ServiceFee string
+	// Due is what the order costs in the coin of this payment, where that differs from
+	// one payment to the next; else zero.
+	Due decimal.Decimal
+	// Risky payments are flagged by the gateway and do not count until released.
+	Risky bool
 	// PaidAt is the gateway's time of the payment; zero if it gave none.
 	PaidAt time.Time
 }
@@ -111,6 +143,8 @@ const (
 	KindWithdrawal Kind = "withdrawal"
 	KindRefund     Kind = "refund"
 	KindUnknown    Kind = "unknown"
+	// KindProbe is about no transaction: the gateway asks whether somebody is there.
+	KindProbe Kind = "probe"
 )
 
 // A Callback is one message of the gateway about one transaction.
@@ -137,43 +171,24 @@ type Callback struct {
 	ServiceFee  string
 	CustomValue string
 	Risky       bool
+
+	// Incomplete callbacks name a payment and do not say what was paid. They must not
+	// be counted before Client.Complete has asked the gateway.
+	Incomplete bool
+	// ArrivedAt is the gateway's time of the payment; zero if it is not known.
+	ArrivedAt time.Time
 }
 
-// A Failure says why a request to the gateway did not lead to a usable answer.
-type Failure string
-
-// The failures, named as the storefront API names them.
-const (
-	Refused      Failure = "gateway_refused"
-	BadSignature Failure = "gateway_bad_signature"
-	Unreachable  Failure = "gateway_unreachable"
-)
-
-// An Error is a request to the gateway that failed.
-type Error struct {
-	Failure  Failure
-	Endpoint string
-	// Code, Msg and Reason are the gateway's words on a refusal.
-	Code   int
-	Msg    string
-	Reason string
-	// Err is the cause of every other failure.
-	Err error
-}
-
-func (e *Error) Error() string {
-	if e.Failure == Refused && e.Err == nil {
-		s := fmt.Sprintf("%s: the gateway refused with code %d: %s", e.Endpoint, e.Code, e.Msg)
-		if e.Reason != "" {
-			s += " (" + e.Reason + ")"
-		}
-		return s
+// Key tells the callback from all others about its record: a second one with the same
+// key is a repetition. The flag of a risky payment is part of it, since releasing a
+// payment changes nothing else.
+func (cb Callback) Key() (kind, status string) {
+	if cb.Kind == KindUnknown {
+		return string(KindUnknown) + "/" + cb.Type, cb.RawStatus
 	}
-	return fmt.Sprintf("%s: %v", e.Endpoint, e.Err)
+	status = strings.ToLower(cb.RawStatus)
+	if cb.Risky {
+		status += ",risky"
+	}
+	return string(cb.Kind), status
 }
-
-// Unwrap returns the cause, so that a caller can tell its own cancellation.
-func (e *Error) Unwrap() error { return e.Err }
-
-// Retryable reports whether the same request may succeed later.
-func (e *Error) Retryable() bool { return e.Failure != Refused || e.Code == codeServiceError }

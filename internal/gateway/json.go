@@ -15,12 +15,14 @@ import (
 const (
 	maxDepth = 8
 	maxKeys  = 64
+	// maxAnswerKeys is for answers, where the networks of a coin are fields of an object.
+	maxAnswerKeys = 256
 )
 
 // decode reads one JSON object that fills the whole body. Together with walk, on
 // which it stands, it is the only way in for what comes from the gateway.
 func decode(body []byte, v any) error {
-	if err := walk(body, nil); err != nil {
+	if err := walk(body, maxAnswerKeys, nil); err != nil {
 		return err
 	}
 	if err := json.Unmarshal(body, v); err != nil {
@@ -31,8 +33,9 @@ func decode(body []byte, v any) error {
 }
 
 // visitor is shown the values of the top object and of the objects right below it;
-// parent is the name of the latter and empty for the former. The value of what is
-// an object or array itself is shown as its first byte. Nothing may be kept.
+// parent is the name of the latter and empty for the former. Names are as they are
+// written. The value of what is an object or array itself is shown as its first byte.
+// Nothing may be kept.
 type visitor func(parent, name []byte, value jsontext.Value)
 
 // A walker reads JSON token by token.
@@ -40,6 +43,7 @@ type walker struct {
 	body  []byte
 	in    bytes.Buffer
 	d     jsontext.Decoder
+	keys  int                // the most fields of an object
 	names [maxDepth][][]byte // of the objects that are open, folded
 }
 
@@ -53,7 +57,7 @@ var walkers = sync.Pool{New: func() any { return new(walker) }}
 // each keep such a body out, and so does refusing anything after the object. Names
 // that differ only in case are refused as duplicates: two parsers would disagree
 // on which of them holds.
-func walk(body []byte, visit visitor) error {
+func walk(body []byte, keys int, visit visitor) error {
 	if len(body) == 0 || body[0] != '{' {
 		return errors.New("body is not a JSON object")
 	}
@@ -67,7 +71,7 @@ func walk(body []byte, visit visitor) error {
 	}
 	w := walkers.Get().(*walker)
 	defer walkers.Put(w)
-	w.body, w.in = body, *bytes.NewBuffer(body)
+	w.body, w.in, w.keys = body, *bytes.NewBuffer(body), keys
 	// Our own check for duplicates is the stricter one.
 	w.d.Reset(&w.in, jsontext.AllowDuplicateNames(true))
 	err := w.object(1, nil, visit)
@@ -94,20 +98,16 @@ func (w *walker) object(depth int, parent []byte, visit visitor) error {
 		}
 		// Cut from the body, because the decoder may reuse the memory of its values.
 		end := w.d.InputOffset()
-		folded, exact := fold(w.body[end-int64(len(name)) : end])
+		folded, plain := fold(w.body[end-int64(len(name)) : end])
 		if slices.ContainsFunc(names, func(other []byte) bool { return bytes.Equal(other, folded) }) {
 			return errors.New("body has a field twice")
 		}
-		if len(names) == maxKeys {
-			return fmt.Errorf("body has an object with more than %d fields", maxKeys)
+		if len(names) == w.keys {
+			return fmt.Errorf("body has an object with more than %d fields", w.keys)
 		}
 		names = append(names, folded)
 		w.names[depth-1] = names
-		look := visit
-		if !exact {
-			look = nil // no field of the gateway is written so
-		}
-		if err := w.value(depth, parent, folded, look); err != nil {
+		if err := w.value(depth, parent, plain, visit); err != nil {
 			return err
 		}
 	}
@@ -171,20 +171,19 @@ func (w *walker) leave() error {
 	return nil
 }
 
-// fold takes a quoted name and maps those that a case-insensitive parser would take
-// for the same to one form; exact says that the name had this form already. Upper
-// before lower, because some characters, like the long s of U+017F, have an upper
-// form in common with an ASCII letter and only then a lower one.
-func fold(quoted []byte) (folded []byte, exact bool) {
+// fold takes a quoted name, returns it plainly, and maps those that a case-insensitive
+// parser would take for the same to one form. Upper before lower, because some
+// characters, like the long s of U+017F, have an upper form in common with an ASCII
+// letter and only then a lower one.
+func fold(quoted []byte) (folded, plain []byte) {
 	name := quoted[1 : len(quoted)-1]
 	for _, c := range name {
 		if c == '\\' || c >= utf8.RuneSelf || c >= 'A' && c <= 'Z' {
-			plain, _ := jsontext.AppendUnquote(nil, quoted) // valid, since it was read
-			folded = bytes.ToLower(bytes.ToUpper(plain))
-			return folded, bytes.Equal(folded, plain)
+			plain, _ = jsontext.AppendUnquote(nil, quoted) // valid, since it was read
+			return bytes.ToLower(bytes.ToUpper(plain)), plain
 		}
 	}
-	return name, true
+	return name, name
 }
 
 // Reserialize returns a JSON object in compact form with every string in its
@@ -214,5 +213,25 @@ func (t *text) UnmarshalJSON(data []byte) error {
 	case '0':
 		*t = text(data)
 	}
+	return nil
+}
+
+// flag is a boolean that must not be overlooked. What is not clearly false is true;
+// told says whether there was anything.
+type flag struct{ told, set bool }
+
+// UnmarshalJSON takes any value.
+func (f *flag) UnmarshalJSON(data []byte) error {
+	var t text
+	switch jsontext.Value(data).Kind() {
+	case 'n':
+		return nil
+	case 'f':
+		f.told = true
+		return nil
+	case '"', '0':
+		_ = t.UnmarshalJSON(data)
+	}
+	f.told, f.set = true, t != "false" && t != "0"
 	return nil
 }

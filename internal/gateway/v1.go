@@ -83,7 +83,7 @@ func (c v1) Create(ctx context.Context, o Order) (Created, error) {
 // which knows prices in USD only. An amount that neither tells is an error.
 func (c v1) Due(ctx context.Context, o Order) (Due, error) {
 	infos, err := c.Lookup(ctx, []string{o.Reference})
-	if info, ok := infos[o.Reference]; err == nil && ok && info.Due.usable() {
+	if info, ok := infos[o.Reference]; err == nil && ok && info.Due.Known() {
 		return info.Due, nil
 	}
 	if err == nil {
@@ -123,7 +123,7 @@ func (c v1) rate(ctx context.Context, o Order) (Due, error) {
 		return Due{}, err
 	}
 	due := Due{Amount: amount, Token: tokens[o.TokenID].Token}
-	if !due.usable() {
+	if !due.Known() {
 		return Due{}, fmt.Errorf("/coin/all: token %s is not listed with its coin and chain", o.TokenID)
 	}
 	return due, nil
@@ -291,6 +291,9 @@ func (c v1) Tokens(ctx context.Context) (map[string]Listed, error) {
 	}
 	return tokens, nil
 }
+
+// Complete has nothing to ask: the callbacks of API v1 say all there is.
+func (c v1) Complete(_ context.Context, cb Callback) (Callback, error) { return cb, nil }
 
 // call encodes a request and posts it.
 func (c v1) call(ctx context.Context, path string, in, out any) error {

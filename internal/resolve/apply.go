@@ -44,6 +44,9 @@ func read(a Account, c store.Callback) (m message, err error) {
 // known what happened.
 func (r *Resolver) apply(tx *store.Tx, m message, doubt bool) error {
 	a, c, cb := m.account, m.Callback, m.content
+	if cb.Incomplete && !doubt {
+		return tx.AskAboutCallback(c.Number, r.now())
+	}
 	data := event.Data{Account: a.Name, API: a.API, Origin: event.FromCallback, Raw: json.RawMessage(m.raw)}
 	eventType := string(cb.Kind) + "." + string(cb.Status)
 	network := ""
@@ -76,12 +79,17 @@ func (r *Resolver) apply(tx *store.Tx, m message, doubt bool) error {
 	}
 	data.Payment = event.OfPayment(cb, network)
 
-	kind, done := c.Kind, store.Resolved
+	kind, status, done := c.Kind, c.Status, store.Resolved
+	if _, told := cb.Key(); cb.Risky && eventType != event.UnknownReceived {
+		// The gateway may have flagged the payment when it was asked, and the release
+		// will be another event.
+		status = told
+	}
 	if doubt {
 		// Another id, for the event that a copy without doubt will be.
 		kind, done = kind+"?", store.Doubted
 	}
-	if err := r.tell(tx, a, event.ID(a.Name, kind, c.RecordID, c.Status), eventType, cb.Subject, c.Trace, c.ReceivedAt, data); err != nil {
+	if err := r.tell(tx, a, event.ID(a.Name, kind, c.RecordID, status), eventType, cb.Subject, c.Trace, c.ReceivedAt, data); err != nil {
 		return err
 	}
 	return tx.FinishCallback(c.Number, done, "", r.now())

@@ -44,7 +44,7 @@ func (r *Resolver) catchUpPass(ctx context.Context) (more bool, err error) {
 		if err := r.beat(ctx, a, log); err != nil {
 			return false, err
 		}
-		if err := r.askAgain(ctx, a, log); err != nil {
+		if err := r.resendNext(ctx, a, log); err != nil {
 			return false, err
 		}
 	}
@@ -98,8 +98,8 @@ func (r *Resolver) beat(ctx context.Context, a Account, log *zap.Logger) error {
 	return err
 }
 
-// askAgain has the gateway send the callbacks of the next span again, within its limits.
-func (r *Resolver) askAgain(ctx context.Context, a Account, log *zap.Logger) error {
+// resendNext has the gateway send the callbacks of the next span again, within its limits.
+func (r *Resolver) resendNext(ctx context.Context, a Account, log *zap.Logger) error {
 	next, err := r.store.NextResend(ctx, a.Name)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil

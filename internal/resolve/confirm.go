@@ -29,12 +29,13 @@ const unlisted = 5
 // maxLookup is how many orders the gateway tells about at a time.
 const maxLookup = 100
 
-var errUnlisted = errors.New("the gateway does not list the payment")
+var errUnlisted = gateway.ErrUnlisted
 
 // confirmPass asks the gateway about the stale callbacks that are due. What it
 // confirms is counted, what it denies is marked as refuted in the end, and what
 // cannot be asked about is handed on without being believed.
 func (r *Resolver) confirmPass(ctx context.Context) (more bool, err error) {
+	defer poke(r.asking)
 	accounts, log := r.settings()
 	if len(accounts) == 0 {
 		return false, nil
@@ -98,13 +99,17 @@ func (r *Resolver) confirm(ctx context.Context, a Account, log *zap.Logger, mess
 // confirmable reports whether the gateway can be asked about a callback: v1 tells
 // about orders of the shop only.
 func (m message) confirmable() bool {
-	return m.content.Kind == gateway.KindOrder && m.content.Reference != ""
+	return m.content.Kind == gateway.KindOrder && m.content.Reference != "" && !m.content.Incomplete
 }
 
 // judge decides about one stale callback with what the gateway has answered.
 func (r *Resolver) judge(ctx context.Context, log *zap.Logger, m message, infos map[string]gateway.Info, failed error) error {
 	field := zap.Int64("callback", m.Number)
 	return r.store.WriteInBackground(ctx, func(tx *store.Tx) error {
+		if m.content.Incomplete {
+			// The gateway is asked about it in any case, and nothing else is believed.
+			return tx.AskAboutCallback(m.Number, r.now())
+		}
 		if !m.confirmable() || failed != nil && m.Asked >= len(confirmWaits) {
 			log.Warn("handing on stale callback that cannot be confirmed", field, zap.String("kind", m.Kind), zap.Error(failed))
 			return r.apply(tx, m, true)

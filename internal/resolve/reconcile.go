@@ -26,6 +26,9 @@ const (
 	// overdueEvery is how often a bill is asked about after its validity, until it
 	// is given up.
 	overdueEvery = 30 * time.Minute
+	// askAgain is when bills are asked about that an answer has left out because the
+	// gateway's limits were reached.
+	askAgain = time.Minute
 )
 
 // reconcilePass asks the gateway about bills that wait for money, so that a payment
@@ -95,9 +98,15 @@ func (r *Resolver) reconcileSome(ctx context.Context, a Account) (asked, found i
 		log.Warn("asking the gateway about open bills", zap.String("account", a.Name), zap.Error(failed))
 	}
 	for _, reference := range references {
+		info, answered := infos[reference]
+		every := a.Reconcile
+		if failed != nil && !answered && len(infos) > 0 {
+			// Some were asked about and this one was not, so it comes first next time.
+			every = min(every, askAgain)
+		}
 		n := 0
 		err := r.store.WriteInBackground(ctx, func(tx *store.Tx) (err error) {
-			n, err = r.reconcile(tx, log, a, reference, infos[reference])
+			n, err = r.reconcile(tx, log, a, reference, info, every)
 			return err
 		})
 		if err != nil {
@@ -130,7 +139,7 @@ func (r *Resolver) untilCheck(ctx context.Context) (time.Duration, error) {
 
 // reconcile takes what the gateway knows of a bill into it and plans the next
 // question. The payments it lists enter as callbacks would; found says how many.
-func (r *Resolver) reconcile(tx *store.Tx, log *zap.Logger, a Account, reference string, info gateway.Info) (found int, err error) {
+func (r *Resolver) reconcile(tx *store.Tx, log *zap.Logger, a Account, reference string, info gateway.Info, every time.Duration) (found int, err error) {
 	rec, err := tx.Bill(a.Name, reference)
 	if err != nil {
 		return 0, err
@@ -138,14 +147,18 @@ func (r *Resolver) reconcile(tx *store.Tx, log *zap.Logger, a Account, reference
 	list := missed(rec.Bill, info)
 	for _, p := range list {
 		log.Warn("found a payment whose callback did not come", zap.String("account", a.Name), zap.String("reference", reference))
-		if err := r.applyFound(tx, a, reference, p, info.Due.Amount); err != nil {
+		due := info.Due.Amount
+		if p.due.IsPositive() {
+			due = p.due
+		}
+		if err := r.applyFound(tx, a, reference, p.Payment, due); err != nil {
 			return 0, err
 		}
 	}
 	if rec, err = tx.Bill(a.Name, reference); err != nil {
 		return 0, err
 	}
-	return len(list), tx.PlanCheck(reference, nextCheck(rec.Bill, r.now(), a.Reconcile))
+	return len(list), tx.PlanCheck(reference, nextCheck(rec.Bill, r.now(), every))
 }
 
 // nextCheck is when a bill is asked about again: in regular turns while it is valid,
@@ -170,11 +183,51 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
+// found is a payment that the gateway's list has and that does not count here yet.
+type found struct {
+	bill.Payment
+	due decimal.Decimal // what the bill costs in its coin; zero if that is the bill's own
+}
+
 // missed lists the confirmed payments of the gateway's list that do not count here
-// yet, each with the name under which it is to be known: that of a payment seen
-// before it was confirmed, or one of its own.
-func missed(b *bill.Bill, info gateway.Info) []bill.Payment {
-	listed := slices.DeleteFunc(slices.Clone(info.Payments), func(s gateway.Seen) bool { return s.Status != bill.Success })
+// yet, each with the name under which it is to be known: its record, if the list has
+// records, else that of a payment seen before it was confirmed, or one of its own.
+func missed(b *bill.Bill, info gateway.Info) (list []found) {
+	var nameless []gateway.Seen
+	for _, s := range info.Payments {
+		switch {
+		case s.Status != bill.Success:
+		case s.ID == "":
+			nameless = append(nameless, s)
+		case !slices.ContainsFunc(b.Payments, func(p bill.Payment) bool {
+			return p.ID == s.ID && p.Status == bill.Success && (s.Risky || !p.Risky)
+		}):
+			p := paymentOf(s)
+			p.ID = s.ID
+			list = append(list, found{p, s.Due})
+		}
+	}
+	for _, p := range missedNameless(b, nameless) {
+		list = append(list, found{Payment: p})
+	}
+	return list
+}
+
+// paymentOf is a listed payment without its name.
+func paymentOf(s gateway.Seen) bill.Payment {
+	return bill.Payment{
+		Status:     s.Status,
+		Amount:     s.Amount,
+		Token:      s.Token,
+		TxID:       s.TxID,
+		ServiceFee: s.ServiceFee,
+		Risky:      s.Risky,
+		ArrivedAt:  s.PaidAt,
+	}
+}
+
+// missedNameless is missed for confirmed payments of which the list has no records.
+func missedNameless(b *bill.Bill, listed []gateway.Seen) []bill.Payment {
 	waiting := slices.Clone(b.Payments)
 	// Two equal internal transfers are two payments, so each known one takes one of
 	// the list away.
@@ -190,15 +243,8 @@ func missed(b *bill.Bill, info gateway.Info) []bill.Payment {
 	list := make([]bill.Payment, 0, len(listed))
 	for _, s := range listed {
 		same := func(p bill.Payment) bool { return p.Status == bill.Success && alike(s, p.Amount, p.Token, p.TxID) }
-		p := bill.Payment{
-			ID:         foundName(b.Reference, count(b.Payments, same)+count(list, same), s),
-			Status:     bill.Success,
-			Amount:     s.Amount,
-			Token:      s.Token,
-			TxID:       s.TxID,
-			ServiceFee: s.ServiceFee,
-			ArrivedAt:  s.PaidAt,
-		}
+		p := paymentOf(s)
+		p.ID = foundName(b.Reference, count(b.Payments, same)+count(list, same), s)
 		if i := slices.IndexFunc(waiting, func(q bill.Payment) bool { return alike(s, q.Amount, q.Token, q.TxID) }); i >= 0 {
 			p.ID = waiting[i].ID
 			waiting = slices.Delete(waiting, i, i+1)
@@ -237,6 +283,8 @@ func (r *Resolver) applyFound(tx *store.Tx, a Account, reference string, p bill.
 		Token:      p.Token,
 		TxID:       p.TxID,
 		ServiceFee: p.ServiceFee,
+		RawStatus:  string(p.Status),
+		Risky:      p.Risky,
 	}
 	arrived := p.ArrivedAt
 	if arrived.IsZero() {
@@ -259,6 +307,7 @@ func (r *Resolver) applyFound(tx *store.Tx, a Account, reference string, p bill.
 		Payment: event.OfPayment(cb, network),
 		Raw:     json.RawMessage("{}"),
 	}
-	id := event.ID(a.Name, string(cb.Kind), cb.RecordID, string(cb.Status))
+	kind, status := cb.Key()
+	id := event.ID(a.Name, kind, cb.RecordID, status)
 	return r.tell(tx, a, id, orderEvent(out.bill, cb, state), cb.Subject, "", r.now(), data)
 }

@@ -40,9 +40,10 @@ type Account struct {
 }
 
 // A Resolver works through the inbox until it is stopped. The main loop resolves what
-// can be believed and tells the end of bills' validity. Two others ask the gateway,
-// about stale callbacks and about open bills, so that its answers hold up nobody. One
-// removes what is old, and the last catches up after an absence.
+// can be believed and tells the end of bills' validity. Three others ask the gateway,
+// about stale callbacks, about those that do not say what was paid, and about open
+// bills, so that its answers hold up nobody. One removes what is old, and the last
+// catches up after an absence.
 type Resolver struct {
 	store *store.Store
 	now   func() time.Time
@@ -54,6 +55,7 @@ type Resolver struct {
 
 	changed chan struct{}
 	stale   chan struct{} // has a signal when there may be something to confirm
+	asking  chan struct{} // has a signal when there may be something to ask
 	open    chan struct{} // has a signal when there may be another open bill
 	prune   chan struct{} // has a signal when the time of retention has changed
 	away    chan struct{} // has a signal when catching up may have been switched on
@@ -69,6 +71,7 @@ func New(s *store.Store, now func() time.Time) *Resolver {
 		log:     zap.NewNop(),
 		changed: make(chan struct{}, 1),
 		stale:   make(chan struct{}, 1),
+		asking:  make(chan struct{}, 1),
 		open:    make(chan struct{}, 1),
 		prune:   make(chan struct{}, 1),
 		away:    make(chan struct{}, 1),
@@ -110,6 +113,7 @@ func poke(c chan<- struct{}) {
 func (r *Resolver) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { r.loop(ctx, r.stale, r.confirmPass, r.untilStale) })
+	wg.Go(func() { r.loop(ctx, r.asking, r.askPass, r.untilAsk) })
 	wg.Go(func() { r.loop(ctx, r.open, r.reconcilePass, r.untilCheck) })
 	wg.Go(func() { r.loop(ctx, r.prune, r.prunePass, r.untilPrune) })
 	wg.Go(func() { r.loop(ctx, r.away, r.catchUpPass, r.untilCatchUp) })
@@ -167,6 +171,7 @@ func guarded(ctx context.Context, pass func(context.Context) (bool, error)) (mor
 // pass resolves what is due. It reports whether there may be more.
 func (r *Resolver) pass(ctx context.Context) (more bool, err error) {
 	defer poke(r.stale)
+	defer poke(r.asking)
 	defer poke(r.open)
 	accounts, log := r.settings()
 	if len(accounts) == 0 {

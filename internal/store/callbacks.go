@@ -9,8 +9,10 @@ import (
 const (
 	Received    = "received"
 	Quarantined = "quarantined"
-	Resolved    = "resolved"
-	Refuted     = "refuted"
+	// Asking callbacks do not say what was paid; the gateway is asked about them.
+	Asking   = "asking"
+	Resolved = "resolved"
+	Refuted  = "refuted"
 	// Doubted callbacks were handed on without being believed.
 	Doubted = "doubted"
 )
@@ -23,7 +25,7 @@ type Callback struct {
 	RecordID   string
 	Status     string
 	State      string
-	Asked      int // how often the gateway was asked about a quarantined one
+	Asked      int // how often the gateway was asked about one that is quarantined or asking
 	Denied     int // how often it answered that it does not know it
 	SignedAt   time.Time
 	ReceivedAt time.Time
@@ -56,7 +58,24 @@ func (s *Store) AddCallback(ctx context.Context, c Callback) (added bool, err er
 // Unresolved returns callbacks in a state, received or quarantined, that are due to
 // be resolved, oldest first.
 func (s *Store) Unresolved(ctx context.Context, state string, now time.Time, limit int) ([]Callback, error) {
-	rows, err := s.query(ctx, unresolvedCallbacks, state, ms(now), limit)
+	return s.callbacks(ctx, unresolvedCallbacks, state, ms(now), limit)
+}
+
+// AskingCallbacks returns callbacks of an account about which the gateway is to be
+// asked now, the longest due first.
+func (s *Store) AskingCallbacks(ctx context.Context, account string, now time.Time, limit int) ([]Callback, error) {
+	return s.callbacks(ctx, askingCallbacks, account, ms(now), limit)
+}
+
+// NextAsking returns when the gateway is to be asked about the next callback of an
+// account; ok is false without any.
+func (s *Store) NextAsking(ctx context.Context, account string) (due time.Time, ok bool, err error) {
+	return s.next(ctx, nextAskingCallback, account)
+}
+
+// callbacks runs a query that finds callbacks.
+func (s *Store) callbacks(ctx context.Context, query string, args ...any) ([]Callback, error) {
+	rows, err := s.query(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +104,11 @@ func (s *Store) NextUnresolved(ctx context.Context, state string) (due time.Time
 // FinishCallback marks a callback as resolved or refuted.
 func (tx *Tx) FinishCallback(number int64, state, problem string, now time.Time) error {
 	return tx.exec(`UPDATE callbacks SET state = ?, problem = ?, resolved_at = ? WHERE number = ?`, state, problem, ms(now), number)
+}
+
+// AskAboutCallback has the gateway asked about a callback, from now on.
+func (tx *Tx) AskAboutCallback(number int64, now time.Time) error {
+	return tx.exec(`UPDATE callbacks SET state = 'asking', problem = '', due_at = ? WHERE number = ?`, ms(now), number)
 }
 
 // PostponeCallback has a callback tried again later.

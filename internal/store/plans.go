@@ -7,6 +7,11 @@ const (
 	unresolvedCallbacks = `SELECT number, account, kind, record_id, status, state, asked, denied, signed_at, received_at, trace, body
 		FROM callbacks WHERE state IN ('received', 'quarantined') AND state = ? AND due_at <= ? ORDER BY due_at, number LIMIT ?`
 
+	askingCallbacks = `SELECT number, account, kind, record_id, status, state, asked, denied, signed_at, received_at, body
+		FROM callbacks WHERE state = 'asking' AND account = ? AND due_at <= ? ORDER BY due_at, number LIMIT ?`
+
+	nextAskingCallback = `SELECT min(due_at) FROM callbacks WHERE state = 'asking' AND account = ?`
+
 	nextUnresolvedCallback = `SELECT min(due_at) FROM callbacks WHERE state IN ('received', 'quarantined') AND state = ?`
 
 	countOpenBills = `SELECT count(*) FROM bills WHERE stage <> 'abandoned' AND status IN ('awaiting_payment', 'underpaid')
@@ -40,7 +45,8 @@ const (
 
 	countDead = `SELECT account, upstream, count(*), 0 FROM deliveries WHERE state = 'dead' GROUP BY account, upstream`
 
-	countUnresolved = `SELECT state, count(*) FROM callbacks WHERE state IN ('received', 'quarantined') GROUP BY state`
+	countUnresolved = `SELECT state, count(*) FROM callbacks WHERE state IN ('received', 'quarantined') GROUP BY state
+		UNION ALL SELECT 'asking', count(*) FROM callbacks WHERE state = 'asking'`
 
 	billByKey = "WHERE account = ? AND idempotency_key = ? AND stage <> 'abandoned'"
 )

@@ -13,6 +13,8 @@ func TestQueriesTakeTheirIndexes(t *testing.T) {
 	for name, query := range map[string]string{
 		"unresolved callbacks":     unresolvedCallbacks,
 		"next unresolved callback": nextUnresolvedCallback,
+		"callbacks to ask about":   askingCallbacks,
+		"next callback to ask":     nextAskingCallback,
 		"count of open bills":      countOpenBills,
 		"expired bills":            expiredBills,
 		"next expiry":              nextExpiry,

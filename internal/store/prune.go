@@ -15,7 +15,7 @@ const (
 		AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event = e.id AND d.state <> 'delivered') ORDER BY occurred_at LIMIT ?)`
 
 	pruneCallbacks = `DELETE FROM callbacks WHERE number IN (SELECT number FROM callbacks
-		WHERE received_at < ? AND state NOT IN ('received', 'quarantined') ORDER BY received_at LIMIT ?)`
+		WHERE received_at < ? AND state NOT IN ('received', 'quarantined', 'asking') ORDER BY received_at LIMIT ?)`
 
 	pruneBills = `DELETE FROM bills WHERE reference IN (SELECT reference FROM bills WHERE expires_at < ? ORDER BY expires_at LIMIT ?)`
 )

@@ -15,14 +15,17 @@ import (
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/bill"
 )
 
-//go:embed schema_1.sql
-var schema1 string
-
-//go:embed schema_2.sql
-var schema2 string
+var (
+	//go:embed schema_1.sql
+	schema1 string
+	//go:embed schema_2.sql
+	schema2 string
+	//go:embed schema_3.sql
+	schema3 string
+)
 
 // migrations bring a database from one version to the next.
-var migrations = []string{schema1, schema2}
+var migrations = []string{schema1, schema2, schema3}
 
 // ErrClosed is returned for everything asked of a closed store.
 var ErrClosed = errors.New("the store is closed")

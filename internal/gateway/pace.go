@@ -1,0 +1,59 @@
+package gateway
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	// questionsPerSecond bounds the questions that no buyer waits for. The gateway's
+	// limits of API v2 are not documented; v1's are 100 requests a second.
+	questionsPerSecond = 5
+	// longestRest bounds the wait after refusals for too many requests.
+	longestRest = 10 * time.Minute
+)
+
+// A pacer spaces the questions that no buyer waits for, and asks none for a while after
+// the gateway has said that there were too many.
+type pacer struct {
+	limiter *rate.Limiter
+
+	mu    sync.Mutex
+	rest  time.Duration
+	until time.Time
+}
+
+func newPacer() *pacer {
+	return &pacer{limiter: rate.NewLimiter(questionsPerSecond, questionsPerSecond)}
+}
+
+// wait returns when a question may be asked. While the gateway is left alone the error
+// is the one with which it has asked for that.
+func (p *pacer) wait(ctx context.Context, endpoint string) error {
+	p.mu.Lock()
+	resting := time.Now().Before(p.until)
+	p.mu.Unlock()
+	if resting {
+		return &Error{Failure: Refused, Endpoint: endpoint, Code: codeRateLimit, Msg: "not asked, after a refusal for too many requests"}
+	}
+	if err := p.limiter.Wait(ctx); err != nil {
+		return &Error{Failure: Unreachable, Endpoint: endpoint, Err: err}
+	}
+	return nil
+}
+
+// saw learns from the outcome of a request.
+func (p *pacer) saw(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case err == nil:
+		p.rest = 0
+	case refusedWith(err, codeRateLimit, codeFrequent):
+		p.rest = min(max(2*p.rest, rateLimitWait), longestRest)
+		p.until = time.Now().Add(p.rest)
+	}
+}
