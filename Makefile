@@ -5,7 +5,7 @@ BIN                   := $(CURDIR)/bin
 LINT                  := $(BIN)/golangci-lint-$(GOLANGCI_LINT_VERSION)
 CADDY                 := $(BIN)/caddy
 # Every configuration that is shipped. Each is formatted, adapted and validated.
-CADDYFILES            := Caddyfile.example $(wildcard examples/*.caddyfile) $(wildcard examples/*/Caddyfile)
+CADDYFILES            := Caddyfile.example Caddyfile.v2.example $(wildcard examples/*.caddyfile) $(wildcard examples/*/Caddyfile)
 
 .PHONY: test setup check lint configs unit e2e fuzz bench demo fmt clean
 .NOTPARALLEL:

@@ -28,6 +28,7 @@ const (
 	codeSuccess      = 10000
 	codeArgument     = 11000
 	codeHeader       = 11001
+	codeNotFound     = 11003
 	codeRateLimit    = 11004
 	codeSignature    = 11005
 	codeExpired      = 11006
@@ -36,9 +37,13 @@ const (
 	codeQueryTooMany = 11010
 	codeDuplicate    = 11011
 	codeValidTooLong = 11012
+	codeOnlyV1       = 11013
 	codeMerchant     = 12001
 	codeToken        = 13000
+	codeChain        = 13001
+	codePrecision    = 14013
 	codeService      = 224066
+	codeOnlyV2       = 225213
 )
 
 const (
@@ -75,8 +80,40 @@ type success struct {
 	Data any    `json:"data"`
 }
 
-// endpoints are those of the gateway that are simulated.
-var endpoints = map[string]func(*Sandbox, *http.Request, []byte) (any, *apiError){
+// An endpoint answers one kind of request.
+type endpoint = func(*Sandbox, *http.Request, []byte) (any, *apiError)
+
+// generation is one of the gateway's APIs.
+type generation struct {
+	path      string
+	endpoints map[string]endpoint
+	// signed is whether answers are signed. For v2 that is not documented: they are not.
+	signed bool
+	// wrong is the refusal for accounts that belong to the other generation.
+	wrong *apiError
+	// prefix goes before the names of endpoints where faults are listed.
+	prefix string
+}
+
+const (
+	apiV1 = "v1"
+	apiV2 = "v2"
+)
+
+// generations are both.
+var generations = map[string]*generation{
+	apiV1: {
+		path: "/ccpayment/v1/", endpoints: endpoints, signed: true,
+		wrong: &apiError{Code: codeOnlyV2, Msg: "This merchant account can only call API of Version 2"},
+	},
+	apiV2: {
+		path: "/ccpayment/v2/", endpoints: endpointsV2, prefix: "v2/",
+		wrong: &apiError{codeOnlyV1, "NoSupportVersion", "This account can only access the Version 1 interface"},
+	},
+}
+
+// endpoints are those of API v1 that are simulated.
+var endpoints = map[string]endpoint{
 	"bill/create":     (*Sandbox).billCreate,
 	"concise/url/get": (*Sandbox).conciseURLGet,
 	"bill/info":       (*Sandbox).billInfo,
@@ -86,8 +123,9 @@ var endpoints = map[string]func(*Sandbox, *http.Request, []byte) (any, *apiError
 }
 
 // serveAPI answers one request to the gateway.
-func (s *Sandbox) serveAPI(w http.ResponseWriter, r *http.Request, name string) error {
-	endpoint, ok := endpoints[name]
+func (s *Sandbox) serveAPI(w http.ResponseWriter, r *http.Request, api, name string) error {
+	g := generations[api]
+	endpoint, ok := g.endpoints[name]
 	if !ok {
 		return caddyhttp.Error(http.StatusNotFound, fmt.Errorf("no endpoint %q", name))
 	}
@@ -108,12 +146,15 @@ func (s *Sandbox) serveAPI(w http.ResponseWriter, r *http.Request, name string) 
 	if e := checkType(r.Header); e != nil {
 		return refuse(e)
 	}
-	if e := s.verify(r.Header, body); e != nil {
+	if e := s.verify(api, r.Header, body); e != nil {
 		return refuse(e)
+	}
+	if s.API != "" && s.API != api {
+		return refuse(g.wrong)
 	}
 
 	// Only requests that came this far use up a fault: a stray one must not.
-	fault := s.state.takeFault(name)
+	fault := s.state.takeFault(g.prefix + name)
 	if done, err := s.failBefore(w, fault); done {
 		return err
 	}
@@ -126,12 +167,14 @@ func (s *Sandbox) serveAPI(w http.ResponseWriter, r *http.Request, name string) 
 	if err != nil {
 		return caddyhttp.Error(http.StatusInternalServerError, err)
 	}
-	return s.answer(w, r, fault, answer)
+	return s.answer(w, r, api, fault, answer)
 }
 
-// writeSigned sends an answer with the signature of exactly these bytes.
-func (s *Sandbox) writeSigned(w http.ResponseWriter, body []byte) error {
-	setSignature(w.Header(), s.AppID, s.secret, s.state.now(), body)
+// writeAnswer sends an answer, in v1 with the signature of exactly these bytes.
+func (s *Sandbox) writeAnswer(w http.ResponseWriter, api string, body []byte) error {
+	if generations[api].signed {
+		setSignature(w.Header(), api, s.AppID, s.secret, s.state.now(), body)
+	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	_, err := w.Write(body)
 	return err
@@ -302,6 +345,7 @@ func (s *Sandbox) billCreate(r *http.Request, body []byte) (any, *apiError) {
 	}
 	now := st.now()
 	o := &order{
+		api:          apiV1,
 		id:           st.newID(),
 		merchantID:   req.MerchantOrderID,
 		price:        price,
@@ -383,6 +427,7 @@ func (s *Sandbox) conciseURLGet(r *http.Request, body []byte) (any, *apiError) {
 	}
 	now := st.now()
 	o := &order{
+		api:          apiV1,
 		id:           st.newID(),
 		merchantID:   req.MerchantOrderID,
 		price:        price,
@@ -464,7 +509,7 @@ func (s *Sandbox) billInfo(_ *http.Request, body []byte) (any, *apiError) {
 	list := []billInfo{}
 	for _, id := range req.MerchantOrderIDs {
 		o := st.byMerchant[id]
-		if o == nil || seen[id] {
+		if o == nil || o.api != apiV1 || seen[id] {
 			continue
 		}
 		seen[id] = true
@@ -641,6 +686,19 @@ func (s *Sandbox) webhookResend(_ *http.Request, body []byte) (any, *apiError) {
 		return nil, badArgument("transaction_type is unknown")
 	}
 
+	count, e := s.resend(apiV1, req.StartTimestamp, req.EndTimestamp, onlyFailed, none)
+	if e != nil {
+		return nil, e
+	}
+	// The body of this answer is not documented.
+	return struct {
+		ResendCount int `json:"resend_count"`
+	}{count}, nil
+}
+
+// resend sends callbacks of one generation again, whose payment was confirmed between
+// two times.
+func (s *Sandbox) resend(api string, start, end int64, onlyFailed, none bool) (int, *apiError) {
 	st := s.state
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -655,10 +713,10 @@ func (s *Sandbox) webhookResend(_ *http.Request, body []byte) (any, *apiError) {
 	}
 	st.resends = recent
 	if n := len(recent); n > 0 && now.Sub(recent[n-1]) < s.wait(time.Minute) {
-		return nil, &apiError{codeRateLimit, "RateLimit", "webhook/resend can be called once a minute"}
+		return 0, &apiError{codeRateLimit, "RateLimit", "webhook/resend can be called once a minute"}
 	}
 	if len(recent) >= maxResendsADay {
-		return nil, &apiError{codeDailyLimit, "ReqDailyLimit", "webhook/resend can be called 25 times a day"}
+		return 0, &apiError{codeDailyLimit, "ReqDailyLimit", "webhook/resend can be called 25 times a day"}
 	}
 	st.resends = append(st.resends, now)
 
@@ -666,6 +724,9 @@ func (s *Sandbox) webhookResend(_ *http.Request, body []byte) (any, *apiError) {
 	// only if none of them was taken.
 	count := 0
 	for _, o := range st.orders {
+		if o.api != api {
+			continue
+		}
 		taken := make(map[string]bool)
 		for _, c := range o.callbacks {
 			if c.resendable() && c.state == stateDelivered {
@@ -675,7 +736,7 @@ func (s *Sandbox) webhookResend(_ *http.Request, body []byte) (any, *apiError) {
 		told := make(map[string]bool)
 		for _, c := range o.callbacks {
 			at := c.created.Unix()
-			if !c.resendable() || told[c.recordID] || at < req.StartTimestamp || at > req.EndTimestamp {
+			if !c.resendable() || told[c.recordID] || at < start || at > end {
 				continue
 			}
 			told[c.recordID] = true
@@ -686,8 +747,5 @@ func (s *Sandbox) webhookResend(_ *http.Request, body []byte) (any, *apiError) {
 			count++
 		}
 	}
-	// The body of this answer is not documented.
-	return struct {
-		ResendCount int `json:"resend_count"`
-	}{count}, nil
+	return count, nil
 }

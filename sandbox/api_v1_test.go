@@ -43,13 +43,13 @@ func TestSignatureVectors(t *testing.T) {
 		if got := sign(file.Appid, file.Secret, file.Timestamp, []byte(v.Body)); got != v.V1 {
 			t.Errorf("%s: got %s, want %s", v.Name, got, v.V1)
 		}
-		if e := s.verify(signed(file.Timestamp, v.V1), []byte(v.Body)); e != nil {
+		if e := s.verify(apiV1, signed(file.Timestamp, v.V1), []byte(v.Body)); e != nil {
 			t.Errorf("%s: refused: %v", v.Name, e)
 		}
-		if e := s.verify(signed(file.Timestamp, v.V2), []byte(v.Body)); e == nil {
+		if e := s.verify(apiV1, signed(file.Timestamp, v.V2), []byte(v.Body)); e == nil {
 			t.Errorf("%s: accepted with the signature of the other API generation", v.Name)
 		}
-		if e := s.verify(signed(file.Timestamp, v.V1), []byte(v.Body+" ")); e == nil {
+		if e := s.verify(apiV1, signed(file.Timestamp, v.V1), []byte(v.Body+" ")); e == nil {
 			t.Errorf("%s: accepted with a byte more", v.Name)
 		}
 	}
@@ -80,7 +80,7 @@ func TestForgedRequests(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if e := s.verify(signed(file.Timestamp, v.Sign), body); e != nil {
+		if e := s.verify(apiV1, signed(file.Timestamp, v.Sign), body); e != nil {
 			t.Fatalf("%s: the vector's signature is not right", v.Name)
 		}
 		for name := range endpoints {
@@ -105,7 +105,7 @@ func TestForgedRequests(t *testing.T) {
 	}
 	for _, v := range ambiguity.Vectors {
 		for _, split := range v.Splits {
-			e := s.verify(signed(split.Timestamp, v.Sign), []byte(split.Body))
+			e := s.verify(apiV1, signed(split.Timestamp, v.Sign), []byte(split.Body))
 			if accepted := e == nil; accepted != (len(split.Timestamp) == 10) {
 				t.Errorf("timestamp %q: accepted %v", split.Timestamp, accepted)
 			}

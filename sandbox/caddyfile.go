@@ -14,7 +14,7 @@ func init() {
 }
 
 // knownOptions is what the block of the directive may hold, for error messages.
-const knownOptions = "app_id, app_secret, notify_url, inbox_secret, speed, open"
+const knownOptions = "app_id, app_secret, api, notify_url, inbox_secret, speed, open"
 
 func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	s := new(Sandbox)
@@ -29,6 +29,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //	ccpayment_sandbox [<matcher>] {
 //		app_id       <id>
 //		app_secret   <secret>
+//		api          v1|v2
 //		notify_url   <url>
 //		inbox_secret <whsec_...>
 //		speed        <factor>
@@ -58,6 +59,13 @@ func (s *Sandbox) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "app_secret":
 			if err := text(d, &s.AppSecret); err != nil {
 				return err
+			}
+		case "api":
+			if err := text(d, &s.API); err != nil {
+				return err
+			}
+			if generations[s.API] == nil {
+				return d.Errf("api '%s' must be v1 or v2", s.API)
 			}
 		case "notify_url":
 			if err := text(d, &s.NotifyURL); err != nil {

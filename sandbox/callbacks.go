@@ -62,6 +62,7 @@ var callbackOffsets = []time.Duration{
 // A callback tells the merchant one status of one payment.
 type callback struct {
 	order               *order
+	risky               bool
 	recordID, payStatus string
 	body                []byte
 	url                 string
@@ -94,6 +95,7 @@ type callbackView struct {
 	RecordID  string          `json:"record_id"`
 	PayStatus string          `json:"pay_status"`
 	URL       string          `json:"url"`
+	Risky     bool            `json:"risky"`
 	Signature string          `json:"signature"`
 	State     string          `json:"state"`
 	Problem   string          `json:"problem,omitempty"`
@@ -108,6 +110,7 @@ func (c *callback) view() callbackView {
 	v := callbackView{
 		RecordID:  c.recordID,
 		PayStatus: c.payStatus,
+		Risky:     c.risky,
 		URL:       c.url,
 		Signature: "good",
 		State:     c.state,
@@ -171,7 +174,7 @@ func (s *Sandbox) send(o *order, p *payment, status string, forged bool) *callba
 	if status == statusPending {
 		txid = "" // not on the blockchain yet
 	}
-	body, err := json.Marshal(callbackBody{
+	var content any = callbackBody{
 		PayStatus:           status,
 		OrderType:           "API Deposit",
 		RecordID:            p.recordID,
@@ -187,20 +190,24 @@ func (s *Sandbox) send(o *order, p *payment, status string, forged bool) *callba
 		Contract:            p.contract,
 		Crypto:              p.crypto,
 		Extend:              callbackExtend{o.merchantID, o.customValue},
-	})
+	}
+	if o.api == apiV2 {
+		content = newCallbackV2(o, p, status)
+	}
+	body, err := json.Marshal(content)
 	if err != nil {
 		// Strings always marshal. An empty body would at least be refused.
 		s.logger.Error("making callback", zap.Error(err))
 	}
 	return s.start(&callback{
-		order: o, recordID: p.recordID, payStatus: status, body: body, forged: forged,
+		order: o, recordID: p.recordID, payStatus: status, risky: p.risky, body: body, forged: forged,
 	})
 }
 
 // sendAgain repeats a callback, with a signature of its own. The caller holds mu.
 func (s *Sandbox) sendAgain(c *callback) *callback {
 	return s.start(&callback{
-		order: c.order, recordID: c.recordID, payStatus: c.payStatus, body: c.body,
+		order: c.order, recordID: c.recordID, payStatus: c.payStatus, risky: c.risky, body: c.body,
 	})
 }
 
@@ -284,7 +291,7 @@ func (s *Sandbox) deliver(c *callback) {
 		c.state = stateSending
 		st.mu.Unlock()
 
-		t := s.try(c)
+		t := s.try(c.order.api, c.url, c.body, c.forged)
 
 		last := i == len(callbackOffsets)-1 || c.forged
 		st.mu.Lock()
@@ -332,24 +339,24 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// try sends a callback once, with a fresh signature. It is taken when the answer
-// is 200 and holds the word "success".
-func (s *Sandbox) try(c *callback) try {
+// try sends a callback once, with a fresh signature or a wrong one. It is taken when
+// the answer is 200 and holds the word "success".
+func (s *Sandbox) try(api, url string, body []byte, forged bool) try {
 	st := s.state
 	ctx, cancel := context.WithTimeout(st.ctx, callbackTimeout)
 	defer cancel()
 	t := try{At: st.now().UTC()}
 
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(c.body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		t.Error = "the URL cannot be used"
 		return t
 	}
-	signed := c.body
-	if c.forged {
-		signed = append([]byte("not "), c.body...)
+	signed := body
+	if forged {
+		signed = append([]byte("not "), body...)
 	}
-	setSignature(req.Header, s.AppID, s.secret, t.At, signed)
+	setSignature(req.Header, api, s.AppID, s.secret, t.At, signed)
 	req.Header.Set("Content-Type", "application/json; charset=utf-8")
 	req.Header.Set("User-Agent", "ccpayment_sandbox")
 

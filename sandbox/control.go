@@ -254,6 +254,20 @@ var actions = map[string]func(*Sandbox, *order, url.Values) ([]*callback, error)
 		}
 		return s.pay(o, f, o.open(), statusFailed)
 	},
+	"flag": func(s *Sandbox, o *order, f url.Values) ([]*callback, error) {
+		if o.api != apiV2 {
+			return nil, conflict("API v1 flags no payments")
+		}
+		return s.pay(o, f, o.open(), statusSuccess, risky)
+	},
+	"release": func(s *Sandbox, o *order, _ url.Values) ([]*callback, error) {
+		p := o.held()
+		if p == nil {
+			return nil, conflict("no payment is flagged as risky")
+		}
+		p.risky = false
+		return []*callback{s.send(o, p, p.status, false)}, nil
+	},
 	"resend": func(s *Sandbox, o *order, _ url.Values) ([]*callback, error) {
 		c := o.lastCallback()
 		if c == nil {
@@ -324,11 +338,17 @@ func (o *order) lastConfirmed() *payment {
 	return nil
 }
 
+// risky flags a payment.
+func risky(p *payment) { p.risky = true }
+
 // pay makes a payment of amount, unless the form names another, and tells of it.
-func (s *Sandbox) pay(o *order, f url.Values, amount decimal.Decimal, status string) ([]*callback, error) {
+func (s *Sandbox) pay(o *order, f url.Values, amount decimal.Decimal, status string, change ...func(*payment)) ([]*callback, error) {
 	p, err := s.newPayment(o, f, amount, status)
 	if err != nil {
 		return nil, err
+	}
+	for _, c := range change {
+		c(p)
 	}
 	if len(o.payments) >= maxPayments {
 		return nil, conflict("the order has %d payments already", maxPayments)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -18,7 +19,9 @@ const (
 	faultHTML      = "html"          // a page instead of JSON, as a proxy would send
 	faultHang      = "hang"          // the request takes effect, no answer comes
 	faultDrop      = "drop"          // the request takes effect, the connection breaks
-	faultBig       = "big"           // a right and signed answer of bigAnswer bytes
+	faultBig       = "big"           // a right answer of bigAnswer bytes
+	faultLimit     = "rate-limit"    // the refusal for too many requests
+	faultNotFound  = "not-found"     // the refusal for what is not known, or not yet
 	faultNone      = "none"          // switches the fault off
 )
 
@@ -28,9 +31,21 @@ const (
 	bigAnswer     = 8 << 20
 )
 
+// endpointNames lists the endpoints of both generations, by the names that faults use.
+func endpointNames() []string {
+	var names []string
+	for _, g := range generations {
+		for name := range g.endpoints {
+			names = append(names, g.prefix+name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // faultNames is the order in which the page offers them.
 var faultNames = []string{
-	faultSignature, faultError, fault500, faultHTML, faultHang, faultDrop, faultBig, faultNone,
+	faultSignature, faultError, fault500, faultHTML, faultHang, faultDrop, faultBig, faultLimit, faultNotFound, faultNone,
 }
 
 // A fault happens to the next few requests of an endpoint.
@@ -59,6 +74,10 @@ func (s *Sandbox) failBefore(w http.ResponseWriter, name string) (done bool, err
 	switch name {
 	case faultError:
 		return true, writeJSON(w, http.StatusOK, serviceError)
+	case faultLimit:
+		return true, writeJSON(w, http.StatusOK, &apiError{codeRateLimit, "RateLimit", "rate limit"})
+	case faultNotFound:
+		return true, writeJSON(w, http.StatusOK, &apiError{codeNotFound, "NotFound", "not found"})
 	case fault500:
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.WriteHeader(http.StatusInternalServerError)
@@ -73,10 +92,10 @@ func (s *Sandbox) failBefore(w http.ResponseWriter, name string) (done bool, err
 }
 
 // answer sends a right answer, unless a fault spoils it.
-func (s *Sandbox) answer(w http.ResponseWriter, r *http.Request, name string, body []byte) error {
+func (s *Sandbox) answer(w http.ResponseWriter, r *http.Request, api, name string, body []byte) error {
 	switch name {
 	case faultSignature:
-		setSignature(w.Header(), s.AppID, s.secret, s.state.now(), append([]byte("not "), body...))
+		setSignature(w.Header(), api, s.AppID, s.secret, s.state.now(), append([]byte("not "), body...))
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		_, err := w.Write(body)
 		return err
@@ -95,7 +114,7 @@ func (s *Sandbox) answer(w http.ResponseWriter, r *http.Request, name string, bo
 		// Whitespace keeps the JSON right.
 		body = append(body, bytes.Repeat([]byte{' '}, max(bigAnswer-len(body), 0))...)
 	}
-	return s.writeSigned(w, body)
+	return s.writeAnswer(w, api, body)
 }
 
 // drop ends the connection without an answer. Where the protocol does not let the
@@ -131,7 +150,7 @@ func (s *Sandbox) serveFaults(w http.ResponseWriter, r *http.Request) error {
 	}
 
 	f := fault{Endpoint: r.Form.Get("endpoint"), Fault: r.Form.Get("fault"), Times: 1}
-	if _, ok := endpoints[f.Endpoint]; !ok {
+	if !slices.Contains(endpointNames(), f.Endpoint) {
 		return s.complain(w, r, http.StatusBadRequest, "unknown endpoint")
 	}
 	known := false

@@ -51,6 +51,7 @@ type state struct {
 	underWay   int    // callbacks being sent or waiting for their next try
 	faults     map[string]*fault
 	resends    []time.Time
+	probe      *try // the newest one
 	inbox      inbox
 }
 
@@ -114,6 +115,7 @@ func (st *state) newID() string {
 
 // An order is what the merchant calls a bill.
 type order struct {
+	api            string // that made it
 	id, merchantID string
 
 	price            decimal.Decimal
@@ -152,6 +154,10 @@ type payment struct {
 	txid string
 	at   time.Time // when it arrived
 	late bool      // after the validity, as it was then
+
+	// risky payments are flagged by the gateway, and are not credited before they are
+	// released. API v1 has no such flag.
+	risky bool
 }
 
 // add stores a new order under its ids and forgets the oldest when there are too
@@ -193,8 +199,14 @@ func (st *state) choose(appID string, o *order, t *token) {
 	o.address, o.memo = t.address(appID, st.chosen)
 }
 
-// counts reports whether p pays for o: another token, chain or contract does not.
+// counts reports whether p pays for o: another token, chain or contract does not, and
+// neither does one that is flagged as risky.
 func (o *order) counts(p *payment) bool {
+	return !p.risky && o.inToken(p)
+}
+
+// inToken reports whether p is in the order's own token.
+func (o *order) inToken(p *payment) bool {
 	return o.token != nil && p.crypto == o.token.coin.symbol &&
 		p.chain == o.token.chain && p.contract == o.token.contract
 }
@@ -219,6 +231,16 @@ func (o *order) open() decimal.Decimal {
 func (o *order) unconfirmed() *payment {
 	for _, v := range slices.Backward(o.payments) {
 		if p := v; p.status == statusPending || p.status == statusProcessing {
+			return p
+		}
+	}
+	return nil
+}
+
+// held is the newest payment that is flagged as risky.
+func (o *order) held() *payment {
+	for _, v := range slices.Backward(o.payments) {
+		if p := v; p.risky {
 			return p
 		}
 	}
@@ -281,6 +303,7 @@ func newKey() string { return rand.Text() }
 
 // orderView is an order as JSON and as the page shows it.
 type orderView struct {
+	API                 string         `json:"api"`
 	OrderID             string         `json:"order_id"`
 	MerchantOrderID     string         `json:"merchant_order_id"`
 	State               string         `json:"state"`
@@ -313,6 +336,7 @@ type orderView struct {
 	Callbacks           []callbackView `json:"callbacks"`
 
 	Unconfirmed bool `json:"-"`
+	Held        bool `json:"-"`
 	Forgotten   int  `json:"-"`
 }
 
@@ -326,12 +350,14 @@ type paymentView struct {
 	Txid     string    `json:"txid"`
 	PayTime  time.Time `json:"pay_time"`
 	Late     bool      `json:"late"`
+	Risky    bool      `json:"risky"`
 	Counts   bool      `json:"counts"`
 }
 
 // view copies an order. The caller holds mu.
 func (s *Sandbox) view(o *order, base string) orderView {
 	v := orderView{
+		API:                 o.api,
 		OrderID:             o.id,
 		MerchantOrderID:     o.merchantID,
 		State:               o.stateName(s.state.now()),
@@ -351,6 +377,7 @@ func (s *Sandbox) view(o *order, base string) orderView {
 		Payments:            []paymentView{},
 		Callbacks:           []callbackView{},
 		Unconfirmed:         o.unconfirmed() != nil,
+		Held:                o.held() != nil,
 		Forgotten:           o.forgotten,
 	}
 	if o.key != "" {
@@ -380,6 +407,7 @@ func (s *Sandbox) view(o *order, base string) orderView {
 			Txid:     p.txid,
 			PayTime:  p.at.UTC(),
 			Late:     p.late,
+			Risky:    p.risky,
 			Counts:   o.counts(p),
 		})
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"html/template"
 	"net/http"
-	"sort"
 	"strconv"
 	"time"
 
@@ -117,11 +116,7 @@ func (s *Sandbox) serveIndex(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 
-	names := make([]string, 0, len(endpoints))
-	for name := range endpoints {
-		names = append(names, name)
-	}
-	sort.Strings(names)
+	names := endpointNames()
 	faults := []fault{}
 	s.state.mu.Lock()
 	for _, name := range names {
@@ -129,9 +124,11 @@ func (s *Sandbox) serveIndex(w http.ResponseWriter, r *http.Request) error {
 			faults = append(faults, *f)
 		}
 	}
+	probe := s.state.probe
 	s.state.mu.Unlock()
 
 	data := map[string]any{
+		"Probe": probe, "API": s.API,
 		"Title": "Orders", "Orders": orders, "NotifyURL": s.notifyURL, "Speed": s.speed,
 		"Endpoints": names, "FaultNames": faultNames, "Faults": faults,
 	}

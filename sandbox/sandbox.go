@@ -31,12 +31,12 @@ func init() {
 	caddy.RegisterModule(Sandbox{})
 }
 
-// Sandbox is a simulator of the CCPayment gateway (API v1) for demos and tests:
-// no money moves. Requests must be signed as the gateway demands, answers and
-// callbacks are signed as the gateway does, and a failed callback is tried again
-// as the gateway would.
+// Sandbox is a simulator of the CCPayment gateway (API v1 and v2) for demos and
+// tests: no money moves. Requests must be signed as the gateway demands, answers
+// and callbacks are signed as the gateway does, and a failed callback is tried
+// again as the gateway would.
 //
-// Besides the API below `/ccpayment/v1` it serves a page with all orders and a
+// Besides the API below `/ccpayment/v1` and `/ccpayment/v2` it serves a page with all orders and a
 // button for everything that can happen to a payment (`/`), a hosted checkout
 // page (`/pay`), the same actions for programs (`/sandbox/…`), and an inbox that
 // receives events as a shop's backend would (`/inbox`).
@@ -50,6 +50,11 @@ type Sandbox struct {
 	// The secret that signs requests, answers and callbacks. Required.
 	// Placeholders are supported.
 	AppSecret string `json:"app_secret,omitempty"`
+
+	// The generation of the API that the simulated account belongs to, `v1` or `v2`.
+	// The other one refuses the account, as the gateway does. Default: both answer,
+	// and an order gets the callbacks of the one that made it.
+	API string `json:"api,omitempty"`
 
 	// Where callbacks go, like the webhook URL of the gateway's dashboard. An
 	// order's own `notify_url` takes its place. Default: none, which means that
@@ -171,6 +176,9 @@ func (s *Sandbox) Provision(ctx caddy.Context) error {
 
 // Validate checks what Provision does not need to know.
 func (s *Sandbox) Validate() error {
+	if s.API != "" && generations[s.API] == nil {
+		return errors.New("api must be v1 or v2")
+	}
 	if math.IsNaN(s.Speed) || s.Speed < 0 || s.Speed > maxSpeed {
 		return fmt.Errorf("speed must be greater than 0 and at most %d", maxSpeed)
 	}
@@ -200,8 +208,10 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	w.Header().Set("Cache-Control", "no-store")
 
 	path := r.URL.Path
-	if endpoint, ok := strings.CutPrefix(path, "/ccpayment/v1/"); ok {
-		return s.serveAPI(w, r, endpoint)
+	for api, g := range generations {
+		if endpoint, ok := strings.CutPrefix(path, g.path); ok {
+			return s.serveAPI(w, r, api, endpoint)
+		}
 	}
 	if rest, ok := strings.CutPrefix(path, "/sandbox/orders/"); ok && rest != "" {
 		return s.serveOrder(w, r, rest)
@@ -216,6 +226,8 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 		return s.serveOrders(w, r)
 	case "/sandbox/faults":
 		return s.serveFaults(w, r)
+	case "/sandbox/probe":
+		return s.serveProbe(w, r)
 	case "/sandbox/style.css":
 		return s.serveStyle(w, r)
 	case "/pay":

@@ -402,7 +402,7 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/pay?key=unknown", 404},
 		{"GET", "/ccpayment/v1/bill/create", 405},
 		{"POST", "/ccpayment/v1/withdraw", 404},
-		{"POST", "/ccpayment/v2/createAppOrderDepositAddress", 404},
+		{"POST", "/ccpayment/v3/createAppOrderDepositAddress", 404},
 		{"GET", "/favicon.ico", 404},
 		{"DELETE", "/", 405},
 	} {

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
@@ -25,18 +26,31 @@ func sign(appID, secret, timestamp string, body []byte) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// setSignature signs body as of now.
-func setSignature(h http.Header, appID, secret string, now time.Time, body []byte) {
+// signV2 is the gateway's v2 signature of requests and callbacks: lowercase hex of
+// HMAC-SHA256 with the secret as key over app id, timestamp and body.
+func signV2(appID, secret, timestamp string, body []byte) string {
+	h := hmac.New(sha256.New, []byte(secret))
+	h.Write([]byte(appID))
+	h.Write([]byte(timestamp))
+	h.Write(body)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// signatures are those of both generations.
+var signatures = map[string]func(appID, secret, timestamp string, body []byte) string{apiV1: sign, apiV2: signV2}
+
+// setSignature signs body as of now, as a generation does.
+func setSignature(h http.Header, api, appID, secret string, now time.Time, body []byte) {
 	timestamp := strconv.FormatInt(now.Unix(), 10)
 	h.Set("Appid", appID)
 	h.Set("Timestamp", timestamp)
-	h.Set("Sign", sign(appID, secret, timestamp, body))
+	h.Set("Sign", signatures[api](appID, secret, timestamp, body))
 }
 
-// verify checks the signature of a request. It is strict where the formula is
+// verify checks the signature of a request to a generation. It is strict where the formula is
 // weak: since nothing separates the parts, a timestamp of another length would
 // let bytes move between timestamp and body.
-func (s *Sandbox) verify(h http.Header, body []byte) *apiError {
+func (s *Sandbox) verify(api string, h http.Header, body []byte) *apiError {
 	var v [3]string
 	for i, name := range []string{"Appid", "Timestamp", "Sign"} {
 		values := h.Values(name)
@@ -61,7 +75,7 @@ func (s *Sandbox) verify(h http.Header, body []byte) *apiError {
 	if window := int64(signatureWindow / time.Second); age > window || age < -window {
 		return &apiError{codeExpired, "ReqExpired", "the request is valid for two minutes"}
 	}
-	want := sign(s.AppID, s.secret, timestamp, body)
+	want := signatures[api](s.AppID, s.secret, timestamp, body)
 	if subtle.ConstantTimeCompare([]byte(signature), []byte(want)) != 1 {
 		return &apiError{codeSignature, "VerifySignFailed", "signature verification failed"}
 	}

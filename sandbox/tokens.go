@@ -15,6 +15,7 @@ import (
 // in tokens.
 type coin struct {
 	id, symbol, name string
+	number           int64 // the id of API v2
 	precision        int32
 	price            decimal.Decimal // USD for one
 	min              string
@@ -25,6 +26,7 @@ type token struct {
 	coin *coin
 
 	id, network, chain, contract string
+	chainName                    string // the network's name in API v2
 	precision                    int32
 	feeCoinID, feeCrypto         string // the coin in which the network takes its fee
 	memo                         bool
@@ -37,20 +39,21 @@ type token struct {
 
 // The token id of USDT on TRC20, the coin id of USDT and the one of TRX are those
 // of the gateway's documentation, the others are invented. So are the rates: they
-// are fixed, and USDT is not exactly one dollar because it never is.
+// are fixed, and USDT is not exactly one dollar because it never is. Of API v2's
+// numbers only that of USDT is the gateway's.
 var coins = []*coin{
 	{
-		id: "8e5741cf-6e51-4892-9d04-3d40e1dd0128", symbol: "USDT", name: "Tether USD",
+		id: "8e5741cf-6e51-4892-9d04-3d40e1dd0128", symbol: "USDT", name: "Tether USD", number: 1280,
 		precision: 6, price: decimal.RequireFromString("0.9997"), min: "0.1",
 		tokens: []*token{
 			{
-				id: "0912e09a-d8e2-41d7-a0bc-a25530892988", network: "TRC20", chain: "TRX",
+				id: "0912e09a-d8e2-41d7-a0bc-a25530892988", network: "TRC20", chain: "TRX", chainName: "Tron",
 				contract: "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t", precision: 6,
 				feeCoinID: "217d4c3b-4f84-4416-bf1a-a1d15d7d2f50", feeCrypto: "TRX",
 				address: fresh(tronAddress), txid: hexTxid(""),
 			},
 			{
-				id: "5f1c2f8e-7a54-4c0b-9b3a-6d9d5a0c7e21", network: "BEP20", chain: "BSC",
+				id: "5f1c2f8e-7a54-4c0b-9b3a-6d9d5a0c7e21", network: "BEP20", chain: "BSC", chainName: "Binance Smart Chain",
 				contract: "0x55d398326f99059fF775485246999027B3197955", precision: 18,
 				feeCoinID: "c3f1a5b0-3f6e-4a5c-8b42-9e0d7a1f2c64", feeCrypto: "BNB",
 				address: fresh(evmAddress), txid: hexTxid("0x"),
@@ -58,31 +61,31 @@ var coins = []*coin{
 		},
 	},
 	{
-		id: "b0a9d3e7-52c4-4f18-a6d5-1c7e8f9b2a30", symbol: "ETH", name: "Ethereum",
+		id: "b0a9d3e7-52c4-4f18-a6d5-1c7e8f9b2a30", symbol: "ETH", name: "Ethereum", number: 9001,
 		precision: 18, price: decimal.RequireFromString("3127.46"), min: "0.0005",
 		tokens: []*token{{
 			// The gateway gives a chain id in place of a contract for native coins.
-			id: "e2b7c6d1-94f3-4a8e-8d20-7f5b3c1a9e46", network: "ERC20", chain: "ETH",
+			id: "e2b7c6d1-94f3-4a8e-8d20-7f5b3c1a9e46", network: "ERC20", chain: "ETH", chainName: "Ethereum",
 			contract: "1", precision: 18,
 			feeCoinID: "b0a9d3e7-52c4-4f18-a6d5-1c7e8f9b2a30", feeCrypto: "ETH",
 			address: fresh(evmAddress), txid: hexTxid("0x"),
 		}},
 	},
 	{
-		id: "4d6f0b91-8c2e-47a3-b5f7-e3a1d9c08572", symbol: "BTC", name: "Bitcoin",
+		id: "4d6f0b91-8c2e-47a3-b5f7-e3a1d9c08572", symbol: "BTC", name: "Bitcoin", number: 9002,
 		precision: 8, price: decimal.RequireFromString("64218.37"), min: "0.00001",
 		tokens: []*token{{
-			id: "7a3e9d54-1b6c-4e2f-9c87-5d0f2b8a6e13", network: "BTC", chain: "BTC",
+			id: "7a3e9d54-1b6c-4e2f-9c87-5d0f2b8a6e13", network: "BTC", chain: "BTC", chainName: "Bitcoin",
 			contract: "BTC", precision: 8,
 			feeCoinID: "4d6f0b91-8c2e-47a3-b5f7-e3a1d9c08572", feeCrypto: "BTC",
 			address: fresh(bitcoinAddress), txid: hexTxid(""),
 		}},
 	},
 	{
-		id: "91c5e8a2-6d3b-4f70-8e14-b2f9a7d0c635", symbol: "XRP", name: "XRP",
+		id: "91c5e8a2-6d3b-4f70-8e14-b2f9a7d0c635", symbol: "XRP", name: "XRP", number: 9003,
 		precision: 6, price: decimal.RequireFromString("0.5284"), min: "0.1",
 		tokens: []*token{{
-			id: "d8f4b2c6-0e7a-4395-a1d8-3c6b9e5f7a20", network: "XRP", chain: "XRP",
+			id: "d8f4b2c6-0e7a-4395-a1d8-3c6b9e5f7a20", network: "XRP", chain: "XRP", chainName: "Ripple",
 			contract: "XRP", precision: 6, memo: true,
 			feeCoinID: "91c5e8a2-6d3b-4f70-8e14-b2f9a7d0c635", feeCrypto: "XRP",
 			// As at an exchange, all payers share one account and the destination
@@ -121,6 +124,23 @@ var fiatRates = map[string]decimal.Decimal{
 	"JPY": decimal.RequireFromString("151.37"),
 	"CNY": decimal.RequireFromString("7.2359"),
 	"INR": decimal.RequireFromString("83.42"),
+}
+
+// fiatIDs are the numbers of currencies in API v2. Those of USD and DKK are the
+// gateway's, the others are invented.
+var fiatIDs = map[string]int64{
+	"USD": 1033, "DKK": 1022,
+	"EUR": 9101, "GBP": 9102, "CHF": 9103, "CAD": 9104, "AUD": 9105, "JPY": 9106, "CNY": 9107, "INR": 9108,
+}
+
+// fiatByID is the currency with a number.
+func fiatByID(id int64) (currency string, ok bool) {
+	for currency, n := range fiatIDs {
+		if n == id {
+			return currency, true
+		}
+	}
+	return "", false
 }
 
 // amountDue is product_price/fiat_rate/token_rate in units of the token. What does
