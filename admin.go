@@ -261,7 +261,7 @@ func adminStatus(r adminRequest) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v.Inbox = map[string]int64{store.Received: counts[store.Received], store.Quarantined: counts[store.Quarantined]}
+	v.Inbox = map[string]int64{store.Received: counts[store.Received], store.Asking: counts[store.Asking], store.Quarantined: counts[store.Quarantined]}
 	bills, err := r.store.CountBills(ctx)
 	if err != nil {
 		return nil, err

@@ -164,7 +164,7 @@ func (o *operator) status(cmd *cobra.Command, _ []string) error {
 	}
 	w := cmd.OutOrStdout()
 	fmt.Fprintf(w, "caddy-ccpayment %s\nstore %s: %s\n", v.Version, v.Store.State, v.Store.Location)
-	fmt.Fprintf(w, "inbox: %d to resolve, %d to confirm at the gateway\n\n", v.Inbox["received"], v.Inbox["quarantined"])
+	fmt.Fprintf(w, "inbox: %d to resolve, %d to ask the gateway about, %d stale to be confirmed\n\n", v.Inbox["received"], v.Inbox["asking"], v.Inbox["quarantined"])
 	accounts := &table{header: []string{"ACCOUNT", "API", "BILLS"}}
 	for _, name := range slices.Sorted(maps.Keys(v.Accounts)) {
 		var bills []string

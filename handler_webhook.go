@@ -245,6 +245,7 @@ func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 
 	if cb.Kind == gateway.KindProbe {
 		// It is about no payment, and its answer is the one that others have found out.
+		h.count(cb.Kind, "answered")
 		h.log.Info("answering the gateway's question whether somebody is there", zap.String("account", h.account.name))
 		w.Header().Set("Content-Type", "application/json")
 		_, err = io.WriteString(w, `{"msg":"success"}`)

@@ -135,7 +135,7 @@ func (c queueCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
 	if counts, err := s.CountUnresolved(ctx); err == nil {
-		gauge(c.unresolved, float64(counts[store.Received]+counts[store.Quarantined]))
+		gauge(c.unresolved, float64(counts[store.Received]+counts[store.Asking]+counts[store.Quarantined]))
 	}
 	queues, err := s.Queues(ctx)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/bill"
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/gateway"
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/store"
+	"github.com/caddy-ccpayment/caddy-ccpayment/internal/trace"
 )
 
 // The callbacks of some API generations name a payment and do not say what was paid.
@@ -99,7 +100,7 @@ func (r *Resolver) askAbout(ctx context.Context, log *zap.Logger, a Account, c s
 	if err != nil {
 		return err
 	}
-	complete, failed := a.Client.Complete(ctx, m.content)
+	complete, failed := a.Client.Complete(trace.WithParent(ctx, c.Trace), m.content)
 	if ctx.Err() != nil {
 		return ctx.Err() // a stop says nothing about the gateway
 	}
