@@ -16,11 +16,25 @@ import (
 // those that Caddy's tracing uses, and a span of its own where the trace is recorded
 // by this process. Other requests pass as they are.
 func Transport(base http.RoundTripper) http.RoundTripper {
-	return otelhttp.NewTransport(base,
+	return &transport{base: base, RoundTripper: otelhttp.NewTransport(base,
 		otelhttp.WithPropagators(autoprop.NewTextMapPropagator()),
 		otelhttp.WithFilter(func(r *http.Request) bool { return trace.SpanContextFromContext(r.Context()).IsValid() }),
 		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method + " " + r.URL.Host }),
-	)
+	)}
+}
+
+// A transport lets the connections of the one below be closed. The wrapper of
+// OpenTelemetry hides them, and each reload would leave its own open.
+type transport struct {
+	http.RoundTripper
+	base http.RoundTripper
+}
+
+// CloseIdleConnections does what http.Client expects of a transport.
+func (t *transport) CloseIdleConnections() {
+	if c, ok := t.base.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
 }
 
 const traceparent = "traceparent"
