@@ -55,7 +55,7 @@ unit:
 # The test of crashes may go on for longer: make e2e ROUNDS=1000
 ROUNDS ?= 24
 e2e:
-	ROUNDS=$(ROUNDS) go test -race -count 1 -timeout 6h ./e2e
+	ROUNDS=$(ROUNDS) go test -race -count 1 -timeout $$((15 + $(ROUNDS) / 20))m ./e2e
 
 # Each fuzz target for a while: make fuzz FUZZTIME=5m
 FUZZTIME ?= 30s

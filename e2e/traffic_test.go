@@ -53,12 +53,16 @@ type traffic struct {
 	mu       sync.Mutex
 	sent     map[string][]callback // by bill
 	answered []callback            // with success
+
+	there   map[string]bool // keys of callbacks that were seen in the store
+	last    int64           // number of the last of them
+	checked int             // of the answered ones
 }
 
 // begin starts the connections, each with bills of its own: some that the server has
 // made and some that it does not know.
 func begin(t *testing.T, s *server, seed uint64, up bool, tolerated ...int) *traffic {
-	g := &traffic{t: t, up: up, s: s, stop: make(chan struct{}), sent: make(map[string][]callback), tolerated: make(map[int]bool)}
+	g := &traffic{t: t, up: up, s: s, stop: make(chan struct{}), sent: make(map[string][]callback), there: make(map[string]bool), tolerated: make(map[int]bool)}
 	for _, status := range tolerated {
 		g.tolerated[status] = true
 	}
@@ -156,20 +160,23 @@ func (g *traffic) end() {
 	g.wg.Wait()
 }
 
-// stored checks that what was answered with success so far is in the store.
+// stored checks that what was answered with success since the last time is in the
+// store. That it is still there at the end is for counted to check.
 func (g *traffic) stored() {
 	g.t.Helper()
 	g.mu.Lock()
-	answered := g.answered[:len(g.answered):len(g.answered)]
+	answered := g.answered[g.checked:len(g.answered):len(g.answered)]
+	g.checked = len(g.answered)
 	g.mu.Unlock()
-	there := make(map[string]bool)
-	for _, key := range rows[string](g.s, "SELECT record_id || ' ' || status FROM callbacks") {
-		there[key] = true
+	for _, found := range rows[string](g.s, "SELECT number || ' ' || record_id || ' ' || status FROM callbacks WHERE number > ? ORDER BY number", g.last) {
+		n, key, _ := strings.Cut(found, " ")
+		g.last, _ = strconv.ParseInt(n, 10, 64)
+		g.there[key] = true
 	}
-	lost := make(map[string]bool)
+	var lost []callback
 	for _, c := range answered {
-		if !there[c.key()] {
-			lost[c.key()] = true
+		if !g.there[c.key()] {
+			lost = append(lost, c)
 		}
 	}
 	if len(lost) > 0 {
