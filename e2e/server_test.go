@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -18,6 +19,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -187,7 +189,15 @@ func (s *server) url(path string) string { return fmt.Sprintf("http://127.0.0.1:
 
 // load gives the running server another configuration.
 func (s *server) load(c settings) error {
-	resp, err := http.Post(fmt.Sprintf("http://127.0.0.1:%d/load", s.admin), "text/caddyfile", strings.NewReader(s.config(c)))
+	post := func() (*http.Response, error) {
+		return http.Post(fmt.Sprintf("http://127.0.0.1:%d/load", s.admin), "text/caddyfile", strings.NewReader(s.config(c)))
+	}
+	resp, err := post()
+	if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) {
+		// The load before has replaced the admin endpoint too, and with it what waited
+		// there to be accepted.
+		resp, err = post()
+	}
 	if err != nil {
 		return err
 	}
