@@ -300,7 +300,7 @@ func TestEventsAreReplayed(t *testing.T) {
 	s.eventually("delivered", delivered(2))
 	first := b.got()[0]
 
-	if out, err := s.command("replay", first[:shownID]); err != nil || out != "1 events are delivered once more, in 1 deliveries\n" {
+	if out, err := s.command("replay", first[:shownID]); err != nil || out != "told again: 1 events in 1 deliveries\n" {
 		t.Errorf("%q %v", out, err)
 	}
 	s.eventually("delivered again", delivered(3))
@@ -323,7 +323,7 @@ func TestAMissedCallbackIsFoundWhenTheOperatorAsks(t *testing.T) {
 	_, bill := s.buy(cart)
 	reference := bill["reference"].(string)
 	out, err := s.command("reconcile")
-	if err != nil || out != "asked about 1 bills, found 0 payments whose callback had not come\n" {
+	if err != nil || out != "bills asked about: 1\npayments found whose callback had not come: 0\n" {
 		t.Errorf("%q %v", out, err)
 	}
 	s.gateway.setFault("/bill/info", func(w http.ResponseWriter) {

@@ -164,6 +164,9 @@ func (o *operator) status(cmd *cobra.Command, _ []string) error {
 	}
 	w := cmd.OutOrStdout()
 	fmt.Fprintf(w, "caddy-ccpayment %s\nstore %s: %s\n", v.Version, v.Store.State, v.Store.Location)
+	if v.Inbox == nil {
+		return nil // nobody can look into a store that is not open
+	}
 	fmt.Fprintf(w, "inbox: %d to resolve, %d to ask the gateway about, %d stale to be confirmed\n\n", v.Inbox["received"], v.Inbox["asking"], v.Inbox["quarantined"])
 	accounts := &table{header: []string{"ACCOUNT", "API", "BILLS"}}
 	for _, name := range slices.Sorted(maps.Keys(v.Accounts)) {
@@ -183,8 +186,11 @@ func (o *operator) status(cmd *cobra.Command, _ []string) error {
 		if !q.Configured {
 			note = "not in the configuration: retry its deliveries with --upstream"
 		}
-		queues.row(note, fit(q.Name, 36), fit(q.Account, 12), strconv.FormatInt(q.Pending, 10), strconv.FormatInt(q.Dead, 10),
-			age(time.Duration(q.OldestPending)*time.Second))
+		oldest := "-"
+		if q.Pending > 0 {
+			oldest = age(time.Duration(q.OldestPending) * time.Second)
+		}
+		queues.row(note, fit(q.Name, 36), fit(q.Account, 12), strconv.FormatInt(q.Pending, 10), strconv.FormatInt(q.Dead, 10), oldest)
 	}
 	queues.write(w)
 	for _, name := range slices.Sorted(maps.Keys(v.CatchUp)) {
@@ -373,7 +379,7 @@ func (o *operator) replay(cmd *cobra.Command, args []string) error {
 	if done, err := o.ask(cmd, http.MethodPost, "events/replay", nil, order, &r); done || err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%d events are delivered once more, in %d deliveries\n", r.Events, r.Deliveries)
+	fmt.Fprintf(cmd.OutOrStdout(), "told again: %d events in %d deliveries\n", r.Events, r.Deliveries)
 	return nil
 }
 
@@ -393,7 +399,7 @@ func (o *operator) reconcile(cmd *cobra.Command, _ []string) error {
 	if done, err := o.ask(cmd, http.MethodPost, "reconcile", nil, nil, &r); done || err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "asked about %d bills, found %d payments whose callback had not come\n", r.Bills, r.Found)
+	fmt.Fprintf(cmd.OutOrStdout(), "bills asked about: %d\npayments found whose callback had not come: %d\n", r.Bills, r.Found)
 	return nil
 }
 
