@@ -626,7 +626,7 @@ func adminReplay(r adminRequest) (any, error) {
 		return nil, err
 	}
 	switch {
-	case len(order.IDs) > 0 && !(order.Since.IsZero() && order.Until.IsZero()):
+	case len(order.IDs) > 0 && (!order.Since.IsZero() || !order.Until.IsZero()):
 		return nil, apiError(http.StatusBadRequest, "ids and since exclude each other")
 	case len(order.IDs) == 0 && order.Since.IsZero():
 		return nil, apiError(http.StatusBadRequest, `name the events: {"ids": ["evt_…"]} or {"since": "2026-01-02T15:04:05Z", "until": …, "upstream": …}`)

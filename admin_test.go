@@ -239,8 +239,17 @@ func TestOrdersOfOperatorsThatCannotBeCarriedOutChangeNothing(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"nonsense"},
-		{"retry"}, {"retry", "x"}, {"retry", "1", "--upstream", "nobody"}, {"replay"}, {"replay", "--since", "yesterday"}, {"replay", "evt_x"},
-		{"bills", "nobody"}, {"bills", "--status", "x"}, {"events", "evt_x"}, {"deliveries", "--state", "x"}, {"status", "extra"},
+		{"retry"},
+		{"retry", "x"},
+		{"retry", "1", "--upstream", "nobody"},
+		{"replay"},
+		{"replay", "--since", "yesterday"},
+		{"replay", "evt_x"},
+		{"bills", "nobody"},
+		{"bills", "--status", "x"},
+		{"events", "evt_x"},
+		{"deliveries", "--state", "x"},
+		{"status", "extra"},
 	} {
 		if out, err := s.command(args...); err == nil {
 			t.Errorf("%v: no error, and it prints %q", args, out)

@@ -238,9 +238,15 @@ func (o *operator) bill(cmd *cobra.Command, reference string) error {
 		status = b.Stage + ": " + b.Problem
 	}
 	for _, line := range [][2]string{
-		{"reference", b.Reference}, {"order id", b.OrderID}, {"account", b.Account}, {"status", status},
-		{"price", b.Price.Amount + " " + b.Price.Currency}, {"due", b.Due + " " + b.Crypto + " on " + b.Network}, {"paid", b.Paid + " " + b.Crypto},
-		{"made", b.CreatedAt.Format(time.DateTime) + " UTC"}, {"valid until", b.ExpiresAt.Format(time.DateTime) + " UTC"},
+		{"reference", b.Reference},
+		{"order id", b.OrderID},
+		{"account", b.Account},
+		{"status", status},
+		{"price", b.Price.Amount + " " + b.Price.Currency},
+		{"due", b.Due + " " + b.Crypto + " on " + b.Network},
+		{"paid", b.Paid + " " + b.Crypto},
+		{"made", b.CreatedAt.Format(time.DateTime) + " UTC"},
+		{"valid until", b.ExpiresAt.Format(time.DateTime) + " UTC"},
 	} {
 		fmt.Fprintf(w, "%-12s %s\n", line[0], line[1])
 	}

@@ -115,7 +115,7 @@ func TestALongAbsenceKeepsToTheLimitOfADay(t *testing.T) {
 			time.Sleep(10 * time.Minute)
 			shop.start()
 		}
-		time.Sleep(back.Add(23 * time.Hour).Sub(time.Now()))
+		time.Sleep(time.Until(back.Add(23 * time.Hour)))
 		spans := g.asked()
 		if len(spans) != 25 {
 			t.Errorf("asked %d times within a day", len(spans))
