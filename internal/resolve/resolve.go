@@ -275,8 +275,8 @@ func (r *Resolver) postpone(ctx context.Context, c store.Callback, problem strin
 	})
 }
 
-// pruneBatch is how many rows of each kind one transaction removes.
-const pruneBatch = 200
+// pruneBatch is how many rows of each kind are looked for at once.
+const pruneBatch = 5000
 
 // prunePass removes some of what is older than it need be.
 func (r *Resolver) prunePass(ctx context.Context) (more bool, err error) {
