@@ -52,7 +52,8 @@ configs: $(CADDY)
 unit:
 	go test -race -p 1 -timeout 15m $$(go list ./... | grep -v /e2e)
 
-# The test of crashes may go on for longer: make e2e ROUNDS=1000
+# The test of crashes may go on for longer, and with the race detector in the program
+# itself: make e2e ROUNDS=1000 RACE=1
 ROUNDS ?= 24
 e2e:
 	ROUNDS=$(ROUNDS) go test -race -count 1 -timeout $$((15 + $(ROUNDS) / 20))m ./e2e

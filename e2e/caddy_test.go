@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,6 +30,9 @@ func TestMain(m *testing.M) {
 	}
 	binary = filepath.Join(dir, "caddy")
 	build := exec.Command("go", "build", "-o", binary, "../cmd/caddy")
+	if os.Getenv("RACE") != "" { // slower, and finds what the test of crashes cannot see
+		build.Args = slices.Insert(build.Args, 2, "-race")
+	}
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		panic(err)

@@ -58,8 +58,13 @@ func newServer(t *testing.T, store string) *server {
 	t.Cleanup(func() {
 		if s.process != nil {
 			s.stop()
+			log := s.output()
+			for _, bad := range []string{"panic", "DATA RACE"} {
+				if strings.Contains(log, bad) {
+					t.Errorf("the server's log has %q", bad)
+				}
+			}
 			if t.Failed() {
-				log := s.output()
 				t.Logf("end of the server's log:\n%s", log[max(0, len(log)-20000):])
 			}
 		}
