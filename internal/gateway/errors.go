@@ -26,6 +26,8 @@ type Error struct {
 	Reason string
 	// Err is the cause of every other failure.
 	Err error
+
+	after time.Duration // see RetryAfter
 }
 
 func (e *Error) Error() string {
@@ -51,7 +53,7 @@ func (e *Error) Retryable() bool { return e.Failure != Refused || refusals[e.Cod
 // RetryAfter is how long to wait after a refusal that says so; else zero.
 func (e *Error) RetryAfter() time.Duration {
 	if e.Failure == Refused {
-		return refusals[e.Code].wait
+		return max(e.after, refusals[e.Code].wait)
 	}
 	return 0
 }

@@ -34,10 +34,10 @@ func newPacer() *pacer {
 // is the one with which it has asked for that.
 func (p *pacer) wait(ctx context.Context, endpoint string) error {
 	p.mu.Lock()
-	resting := time.Now().Before(p.until)
+	rest := time.Until(p.until)
 	p.mu.Unlock()
-	if resting {
-		return &Error{Failure: Refused, Endpoint: endpoint, Code: codeRateLimit, Msg: "not asked, after a refusal for too many requests"}
+	if rest > 0 {
+		return &Error{Failure: Refused, Endpoint: endpoint, Code: codeRateLimit, Msg: "not asked, after a refusal for too many requests", after: rest}
 	}
 	if err := p.limiter.Wait(ctx); err != nil {
 		return &Error{Failure: Unreachable, Endpoint: endpoint, Err: err}

@@ -192,12 +192,10 @@ func (shop *shop) receive(body []byte, change ...func(*store.Callback)) {
 	cb, err := shop.gateway.Client.ParseCallback(body)
 	if err != nil {
 		// Read when it came, and no more: the parser has changed since then.
-		cb = gateway.Callback{Kind: gateway.KindOrder, RecordID: string(body), Status: bill.Success}
+		cb = gateway.Callback{Kind: gateway.KindOrder, RecordID: string(body), RawStatus: "success"}
 	}
-	c.Kind, c.RecordID, c.Status = string(cb.Kind), cb.RecordID, string(cb.Status)
-	if cb.Kind == gateway.KindUnknown {
-		c.Kind, c.Status = "unknown/"+cb.Type, cb.RawStatus
-	}
+	c.RecordID = cb.RecordID
+	c.Kind, c.Status = cb.Key()
 	for _, f := range change {
 		f(&c)
 	}
