@@ -40,7 +40,8 @@ const (
 )
 
 // askPass asks the gateway about the callbacks that are due. Accounts do not wait for
-// each other's answers within a pass.
+// each other's answers within a pass, and neither do bills; the callbacks of one bill
+// are asked about in their order.
 func (r *Resolver) askPass(ctx context.Context) (more bool, err error) {
 	accounts, log := r.settings()
 	var (
@@ -54,16 +55,27 @@ func (r *Resolver) askPass(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 		more = more || len(list) == askBatch
+		messages, err := r.readAll(ctx, accounts, log, list)
+		if err != nil {
+			return false, err
+		}
+		bySubject := make(map[string][]message)
+		for _, m := range messages {
+			bySubject[m.content.Subject] = append(bySubject[m.content.Subject], m)
+		}
 		turns := make(chan struct{}, askAtOnce)
-		for _, c := range list {
+		for _, messages := range bySubject {
 			wg.Go(func() {
 				turns <- struct{}{}
 				defer func() { <-turns }()
-				err := r.askAbout(ctx, log, a, c)
-				if err := r.settle(ctx, log, c, err); err != nil {
-					mu.Lock()
-					defer mu.Unlock()
-					problems = append(problems, err)
+				for _, m := range messages {
+					err := r.askAbout(ctx, log, m)
+					if err := r.settle(ctx, log, m.Callback, err); err != nil {
+						mu.Lock()
+						problems = append(problems, err)
+						mu.Unlock()
+						return
+					}
 				}
 			})
 		}
@@ -90,17 +102,13 @@ func (r *Resolver) untilAsk(ctx context.Context) (time.Duration, error) {
 
 // askAbout asks about one callback and decides with the answer. A panic concerns that
 // callback alone.
-func (r *Resolver) askAbout(ctx context.Context, log *zap.Logger, a Account, c store.Callback) (err error) {
+func (r *Resolver) askAbout(ctx context.Context, log *zap.Logger, m message) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	m, err := read(a, c)
-	if err != nil {
-		return err
-	}
-	complete, failed := a.Client.Complete(trace.WithParent(ctx, c.Trace), m.content)
+	complete, failed := m.account.Client.Complete(trace.WithParent(ctx, m.Trace), m.content)
 	if ctx.Err() != nil {
 		return ctx.Err() // a stop says nothing about the gateway
 	}
