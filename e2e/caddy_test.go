@@ -62,12 +62,26 @@ func (p *process) output() string {
 	return p.log.String()
 }
 
-// startDemo runs the example as a new user does, in a directory of its own that has
-// what a checkout has.
-func startDemo(t *testing.T) *process {
+// A demo is one of the example configurations, for one generation of the gateway's API.
+type demo struct {
+	config string
+	// network is what buyers read.
+	network string
+	// flags is whether the gateway flags payments as risky.
+	flags bool
+}
+
+var demos = map[string]demo{
+	"v1": {config: "Caddyfile.example", network: "TRC20"},
+	"v2": {config: "Caddyfile.v2.example", network: "Tron", flags: true},
+}
+
+// start runs the example as a new user does, in a directory of its own that has what a
+// checkout has.
+func (d demo) start(t *testing.T) *process {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"Caddyfile.example", "examples"} {
+	for _, name := range []string{d.config, "examples"} {
 		source, err := filepath.Abs(filepath.Join("..", name))
 		if err != nil {
 			t.Fatal(err)
@@ -76,7 +90,7 @@ func startDemo(t *testing.T) *process {
 			t.Fatal(err)
 		}
 	}
-	p := &process{Cmd: exec.Command(binary, "run", "--config", "Caddyfile.example"), t: t}
+	p := &process{Cmd: exec.Command(binary, "run", "--config", d.config), t: t}
 	p.Dir = dir
 	p.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
 	p.Stdout, p.Stderr = p, p
