@@ -102,7 +102,7 @@ func (s *shop) pay(record string) (reference string) {
 	s.t.Helper()
 	_, bill := s.buy(cart)
 	reference = bill["reference"].(string)
-	if resp, _ := s.callback(deposit(reference, record, "success", "50.0137")); resp.StatusCode != 200 {
+	if resp, _ := s.callback(s.deposit(reference, record, "success", "50.0137")); resp.StatusCode != 200 {
 		s.t.Fatal(resp.Status)
 	}
 	s.eventually(record+" told", func() bool { return s.rows("SELECT count(*) FROM events WHERE subject = ?", reference) == 1 })
@@ -110,78 +110,80 @@ func (s *shop) pay(record string) (reference string) {
 }
 
 func TestOperatorsSeeBillsEventsAndDeliveries(t *testing.T) {
-	b := newBackend(t)
-	s := openShop(t, "", "upstream "+b.URL+"/events {\nname shop\n}", "")
-	paid := []string{s.pay("r1"), s.pay("r2"), s.pay("r3")}
-	_, open := s.buy(cart)
-	s.eventually("delivered", func() bool { return s.rows("SELECT count(*) FROM deliveries WHERE state = 'delivered'") == 3 })
+	onBoth(t, func(t *testing.T, gen *generation) {
+		b := newBackend(t)
+		s := gen.openShop(t, "", "upstream "+b.URL+"/events {\nname shop\n}", "")
+		paid := []string{s.pay("r1"), s.pay("r2"), s.pay("r3")}
+		_, open := s.buy(cart)
+		s.eventually("delivered", func() bool { return s.rows("SELECT count(*) FROM deliveries WHERE state = 'delivered'") == 3 })
 
-	var status statusView
-	s.admin("GET", "/ccpayment/status", "", &status)
-	if status.Store.State != "open" || status.Bills["default"]["paid"] != 3 || status.Bills["default"]["awaiting_payment"] != 1 ||
-		len(status.Upstreams) != 1 || status.Upstreams[0] != (queueView{Account: "default", Name: "shop", Configured: true}) {
-		t.Errorf("status: %+v", status)
-	}
+		var status statusView
+		s.admin("GET", "/ccpayment/status", "", &status)
+		if status.Store.State != "open" || status.Bills["default"]["paid"] != 3 || status.Bills["default"]["awaiting_payment"] != 1 ||
+			len(status.Upstreams) != 1 || status.Upstreams[0] != (queueView{Account: "default", Name: "shop", Configured: true}) {
+			t.Errorf("status: %+v", status)
+		}
 
-	// Bills come newest first, in pages.
-	var references []string
-	for path := "/ccpayment/bills?limit=3"; path != ""; {
-		var page []billView
-		_, header := s.admin("GET", path, "", &page)
-		for _, bill := range page {
-			references = append(references, bill.Reference)
+		// Bills come newest first, in pages.
+		var references []string
+		for path := "/ccpayment/bills?limit=3"; path != ""; {
+			var page []billView
+			_, header := s.admin("GET", path, "", &page)
+			for _, bill := range page {
+				references = append(references, bill.Reference)
+			}
+			path = ""
+			if next := regexp.MustCompile(`^<(.*)>; rel="next"$`).FindStringSubmatch(header.Get("Link")); next != nil {
+				path = next[1]
+			}
 		}
-		path = ""
-		if next := regexp.MustCompile(`^<(.*)>; rel="next"$`).FindStringSubmatch(header.Get("Link")); next != nil {
-			path = next[1]
+		if want := []string{open["reference"].(string), paid[2], paid[1], paid[0]}; !slices.Equal(references, want) {
+			t.Errorf("bills are %v, want %v", references, want)
 		}
-	}
-	if want := []string{open["reference"].(string), paid[2], paid[1], paid[0]}; !slices.Equal(references, want) {
-		t.Errorf("bills are %v, want %v", references, want)
-	}
-	var list []billView
-	if s.admin("GET", "/ccpayment/bills?status=awaiting_payment", "", &list); len(list) != 1 || list[0].Reference != open["reference"] {
-		t.Errorf("open bills are %+v", list)
-	}
-	var detail billDetail
-	s.admin("GET", "/ccpayment/bills/"+paid[0], "", &detail)
-	if detail.Status != "paid" || detail.Paid != "50.0137" || len(detail.Payments) != 1 || !detail.Payments[0].Counts || len(detail.Events) != 1 || detail.Events[0].Type != "bill.paid" {
-		t.Errorf("bill: %+v", detail)
-	}
-	var text json.RawMessage
-	s.admin("GET", "/ccpayment/bills/"+paid[0], "", &text)
-	if token := s.token(paid[0]); strings.Contains(string(text), token) {
-		t.Error("the buyer's token is shown")
-	}
+		var list []billView
+		if s.admin("GET", "/ccpayment/bills?status=awaiting_payment", "", &list); len(list) != 1 || list[0].Reference != open["reference"] {
+			t.Errorf("open bills are %+v", list)
+		}
+		var detail billDetail
+		s.admin("GET", "/ccpayment/bills/"+paid[0], "", &detail)
+		if detail.Status != "paid" || detail.Paid != "50.0137" || len(detail.Payments) != 1 || !detail.Payments[0].Counts || len(detail.Events) != 1 || detail.Events[0].Type != "bill.paid" {
+			t.Errorf("bill: %+v", detail)
+		}
+		var text json.RawMessage
+		s.admin("GET", "/ccpayment/bills/"+paid[0], "", &text)
+		if token := s.token(paid[0]); strings.Contains(string(text), token) {
+			t.Error("the buyer's token is shown")
+		}
 
-	// So do events; one is found by the beginning of its id too.
-	var events []eventView
-	s.admin("GET", "/ccpayment/events", "", &events)
-	if len(events) != 3 || events[0].Subject != paid[2] {
-		t.Fatalf("events: %+v", events)
-	}
-	var older []eventView
-	if s.admin("GET", "/ccpayment/events?before="+events[0].ID, "", &older); len(older) != 2 || older[0].ID != events[1].ID {
-		t.Errorf("older events: %+v", older)
-	}
-	for _, id := range []string{events[0].ID, events[0].ID[:shownID]} {
-		var e struct {
-			ID         string
-			Envelope   struct{ Type string }
-			Deliveries []deliveryView
+		// So do events; one is found by the beginning of its id too.
+		var events []eventView
+		s.admin("GET", "/ccpayment/events", "", &events)
+		if len(events) != 3 || events[0].Subject != paid[2] {
+			t.Fatalf("events: %+v", events)
 		}
-		if s.admin("GET", "/ccpayment/events/"+id, "", &e); e.ID != events[0].ID || e.Envelope.Type != "bill.paid" || len(e.Deliveries) != 1 || e.Deliveries[0].State != "delivered" {
-			t.Errorf("event %s: %+v", id, e)
+		var older []eventView
+		if s.admin("GET", "/ccpayment/events?before="+events[0].ID, "", &older); len(older) != 2 || older[0].ID != events[1].ID {
+			t.Errorf("older events: %+v", older)
 		}
-	}
+		for _, id := range []string{events[0].ID, events[0].ID[:shownID]} {
+			var e struct {
+				ID         string
+				Envelope   struct{ Type string }
+				Deliveries []deliveryView
+			}
+			if s.admin("GET", "/ccpayment/events/"+id, "", &e); e.ID != events[0].ID || e.Envelope.Type != "bill.paid" || len(e.Deliveries) != 1 || e.Deliveries[0].State != "delivered" {
+				t.Errorf("event %s: %+v", id, e)
+			}
+		}
 
-	var deliveries []deliveryView
-	if s.admin("GET", "/ccpayment/deliveries?state=delivered&upstream=shop&limit=2", "", &deliveries); len(deliveries) != 2 || deliveries[0].ID != 3 || deliveries[0].Tries != 1 {
-		t.Errorf("deliveries: %+v", deliveries)
-	}
-	if s.admin("GET", "/ccpayment/deliveries?state=delivered&before=2", "", &deliveries); len(deliveries) != 1 || deliveries[0].ID != 1 {
-		t.Errorf("older deliveries: %+v", deliveries)
-	}
+		var deliveries []deliveryView
+		if s.admin("GET", "/ccpayment/deliveries?state=delivered&upstream=shop&limit=2", "", &deliveries); len(deliveries) != 2 || deliveries[0].ID != 3 || deliveries[0].Tries != 1 {
+			t.Errorf("deliveries: %+v", deliveries)
+		}
+		if s.admin("GET", "/ccpayment/deliveries?state=delivered&before=2", "", &deliveries); len(deliveries) != 1 || deliveries[0].ID != 1 {
+			t.Errorf("older deliveries: %+v", deliveries)
+		}
+	})
 }
 
 // token reads a bill's token from the store.
@@ -270,93 +272,96 @@ func (s *shop) dump() string {
 }
 
 func TestADeadDeliveryIsRetriedAndARenamedUpstreamIsNotLost(t *testing.T) {
-	b := newBackend(t)
-	b.answer(http.StatusGone)
-	s := openShop(t, "", "upstream "+b.URL+"/events {\nname old\n}", "")
-	s.pay("r1")
-	dead := func() bool { return s.rows("SELECT count(*) FROM deliveries WHERE state = 'dead'") == 1 }
-	s.eventually("dead", dead)
+	onBoth(t, func(t *testing.T, gen *generation) {
+		b := newBackend(t)
+		b.answer(http.StatusGone)
+		s := gen.openShop(t, "", "upstream "+b.URL+"/events {\nname old\n}", "")
+		s.pay("r1")
+		dead := func() bool { return s.rows("SELECT count(*) FROM deliveries WHERE state = 'dead'") == 1 }
+		s.eventually("dead", dead)
 
-	// The upstream's name changes; its deliveries stay where they can be seen.
-	s.reload("", "upstream "+b.URL+"/events {\nname new\n}", "")
-	out, err := s.command("status")
-	if err != nil || !regexp.MustCompile(`(?m)^old +default +0 +1 `).MatchString(out) || !strings.Contains(out, "not in the configuration") {
-		t.Errorf("status (%v):\n%s", err, out)
-	}
-	if _, err := s.command("retry", "1"); err == nil || !strings.Contains(err.Error(), "new") {
-		t.Errorf("retrying to an upstream that is gone: %v", err)
-	}
-	b.answer(http.StatusOK)
-	if out, err := s.command("retry", "1", "--upstream", "new"); err != nil || out != "delivery 1 of bill.paid to new is pending\n" {
-		t.Errorf("retrying: %q %v", out, err)
-	}
-	s.eventually("delivered", func() bool { return s.rows("SELECT count(*) FROM deliveries WHERE state = 'delivered'") == 1 })
-	if ids := b.got(); len(ids) != 2 || ids[0] != ids[1] {
-		t.Errorf("sent as %v, want the same id twice", ids)
-	}
+		// The upstream's name changes; its deliveries stay where they can be seen.
+		s.reload("", "upstream "+b.URL+"/events {\nname new\n}", "")
+		out, err := s.command("status")
+		if err != nil || !regexp.MustCompile(`(?m)^old +default +0 +1 `).MatchString(out) || !strings.Contains(out, "not in the configuration") {
+			t.Errorf("status (%v):\n%s", err, out)
+		}
+		if _, err := s.command("retry", "1"); err == nil || !strings.Contains(err.Error(), "new") {
+			t.Errorf("retrying to an upstream that is gone: %v", err)
+		}
+		b.answer(http.StatusOK)
+		if out, err := s.command("retry", "1", "--upstream", "new"); err != nil || out != "delivery 1 of bill.paid to new is pending\n" {
+			t.Errorf("retrying: %q %v", out, err)
+		}
+		s.eventually("delivered", func() bool { return s.rows("SELECT count(*) FROM deliveries WHERE state = 'delivered'") == 1 })
+		if ids := b.got(); len(ids) != 2 || ids[0] != ids[1] {
+			t.Errorf("sent as %v, want the same id twice", ids)
+		}
+	})
 }
 
 func TestEventsAreReplayed(t *testing.T) {
-	b := newBackend(t)
-	s := openShop(t, "", "upstream "+b.URL+"/events {\nname shop\n}", "")
-	s.pay("r1")
-	s.pay("r2")
-	delivered := func(n int) func() bool {
-		return func() bool {
-			return len(b.got()) == n && s.rows("SELECT count(*) FROM deliveries WHERE state = 'pending'") == 0
+	onBoth(t, func(t *testing.T, gen *generation) {
+		b := newBackend(t)
+		s := gen.openShop(t, "", "upstream "+b.URL+"/events {\nname shop\n}", "")
+		s.pay("r1")
+		s.pay("r2")
+		delivered := func(n int) func() bool {
+			return func() bool {
+				return len(b.got()) == n && s.rows("SELECT count(*) FROM deliveries WHERE state = 'pending'") == 0
+			}
 		}
-	}
-	s.eventually("delivered", delivered(2))
-	first := b.got()[0]
+		s.eventually("delivered", delivered(2))
+		first := b.got()[0]
 
-	if out, err := s.command("replay", first[:shownID]); err != nil || out != "told again: 1 events in 1 deliveries\n" {
-		t.Errorf("%q %v", out, err)
-	}
-	s.eventually("delivered again", delivered(3))
-	if ids := b.got(); ids[2] != first {
-		t.Errorf("sent %v", ids)
-	}
+		if out, err := s.command("replay", first[:shownID]); err != nil || out != "told again: 1 events in 1 deliveries\n" {
+			t.Errorf("%q %v", out, err)
+		}
+		s.eventually("delivered again", delivered(3))
+		if ids := b.got(); ids[2] != first {
+			t.Errorf("sent %v", ids)
+		}
 
-	// An upstream that is new gets what was before its time.
-	s.reload("", "upstream "+b.URL+"/events {\nname shop\n}\nupstream "+b.URL+"/books {\nname books\ntypes bill.*\n}", "")
-	var r replayed
-	s.admin("POST", "/ccpayment/events/replay", fmt.Sprintf(`{"since":%q,"upstream":"books"}`, time.Now().Add(-time.Hour).Format(time.RFC3339)), &r)
-	if r != (replayed{2, 2}) {
-		t.Errorf("replayed %+v", r)
-	}
-	s.eventually("delivered to the new one", delivered(5))
+		// An upstream that is new gets what was before its time.
+		s.reload("", "upstream "+b.URL+"/events {\nname shop\n}\nupstream "+b.URL+"/books {\nname books\ntypes bill.*\n}", "")
+		var r replayed
+		s.admin("POST", "/ccpayment/events/replay", fmt.Sprintf(`{"since":%q,"upstream":"books"}`, time.Now().Add(-time.Hour).Format(time.RFC3339)), &r)
+		if r != (replayed{2, 2}) {
+			t.Errorf("replayed %+v", r)
+		}
+		s.eventually("delivered to the new one", delivered(5))
+	})
 }
 
 func TestAMissedCallbackIsFoundWhenTheOperatorAsks(t *testing.T) {
-	s := openShop(t, "", "", "")
-	_, bill := s.buy(cart)
-	reference := bill["reference"].(string)
-	out, err := s.command("reconcile")
-	if err != nil || out != "bills asked about: 1\npayments found whose callback had not come: 0\n" {
-		t.Errorf("%q %v", out, err)
-	}
-	s.gateway.setFault("/bill/info", func(w http.ResponseWriter) {
-		signed(w, fmt.Sprintf(`{"code":10000,"msg":"success","data":[{"order_detail":{"merchant_order_id":%q,"chain":"TRX","contract":"TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t","crypto":"USDT","order_amount":"50.0137"},
-			"trade_list":[{"amount":"50.0137","chain":"TRX","contract":"TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t","crypto":"USDT","txid":"tx-r1","pay_time":%d}],"refund_list":[]}]}`, reference, time.Now().Unix()))
-	})
-	if out, err = s.command("reconcile", "--json"); err != nil || out != `{"bills":1,"found":1}`+"\n" {
-		t.Errorf("%q %v", out, err)
-	}
-	if got := s.status(bill["self"].(string)); got != "paid" {
-		t.Errorf("the bill is %s", got)
-	}
-	// Its callback comes after all, and is the same payment.
-	s.callback(deposit(reference, "r1", "success", "50.0137"))
-	s.eventually("resolved", func() bool { return s.rows("SELECT count(*) FROM callbacks WHERE state = 'resolved'") == 1 })
-	if n := s.rows("SELECT count(*) FROM events WHERE origin = 'reconcile'"); n != 1 || s.rows("SELECT count(*) FROM events") != 1 {
-		t.Errorf("%d events of reconciling, %d in all", n, s.rows("SELECT count(*) FROM events"))
-	}
+	onBoth(t, func(t *testing.T, gen *generation) {
+		s := gen.openShop(t, "", "", "")
+		_, bill := s.buy(cart)
+		reference := bill["reference"].(string)
+		out, err := s.command("reconcile")
+		if err != nil || out != "bills asked about: 1\npayments found whose callback had not come: 0\n" {
+			t.Errorf("%q %v", out, err)
+		}
+		body := s.deposit(reference, "r1", "success", "50.0137") // listed, and its callback not sent
+		if out, err = s.command("reconcile", "--json"); err != nil || out != `{"bills":1,"found":1}`+"\n" {
+			t.Errorf("%q %v", out, err)
+		}
+		if got := s.status(bill["self"].(string)); got != "paid" {
+			t.Errorf("the bill is %s", got)
+		}
+		// Its callback comes after all, and is the same payment.
+		s.callback(body)
+		s.eventually("resolved", func() bool { return s.rows("SELECT count(*) FROM callbacks WHERE state = 'resolved'") == 1 })
+		if n := s.rows("SELECT count(*) FROM events WHERE origin = 'reconcile'"); n != 1 || s.rows("SELECT count(*) FROM events") != 1 {
+			t.Errorf("%d events of reconciling, %d in all", n, s.rows("SELECT count(*) FROM events"))
+		}
 
-	_, open := s.buy(cart)
-	s.gateway.setFault("/bill/info", func(w http.ResponseWriter) { w.WriteHeader(http.StatusBadGateway) })
-	if _, err := s.command("reconcile"); err == nil || !strings.Contains(err.Error(), "asking the gateway") {
-		t.Errorf("with a gateway that is out of order: %v (bill %v)", err, open["code"])
-	}
+		_, open := s.buy(cart)
+		s.gateway.setFault(gen.info, func(w http.ResponseWriter) { w.WriteHeader(http.StatusBadGateway) })
+		if _, err := s.command("reconcile"); err == nil || !strings.Contains(err.Error(), "asking the gateway") {
+			t.Errorf("with a gateway that is out of order: %v (bill %v)", err, open["code"])
+		}
+	})
 }
 
 // Whatever the names and amounts are, a terminal of 80 columns shows a row in one line.
@@ -367,7 +372,7 @@ func TestTablesFitATerminal(t *testing.T) {
 	s := openShop(t, "", "upstream "+b.URL+"/events {\nname "+name+"\n}", "")
 	s.pay("r1")
 	_, bill := s.buy(cart)
-	s.callback(deposit(bill["reference"].(string), "record-of-forty-digits-0123456789-0123456", "success", "0.123456789012345678"))
+	s.callback(s.deposit(bill["reference"].(string), "record-of-forty-digits-0123456789-0123456", "success", "0.123456789012345678"))
 	s.eventually("tried", func() bool { return s.rows("SELECT count(*) FROM deliveries WHERE tries > 0") == 2 })
 	for _, args := range [][]string{
 		{"status"}, {"bills"}, {"bills", bill["reference"].(string)}, {"events"}, {"deliveries"}, {"deliveries", "--state", "dead"},

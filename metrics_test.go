@@ -206,7 +206,7 @@ func TestTracesGoOn(t *testing.T) {
 		t.Errorf("the gateway saw %q, want another span of trace %s", got, buyer)
 	}
 	mu.Unlock()
-	body := deposit(bill["reference"].(string), "t1", "success", "50.0137")
+	body := s.deposit(bill["reference"].(string), "t1", "success", "50.0137")
 	timestamp := fmt.Sprint(time.Now().Unix())
 	s.raw(body, timestamp, signV1(timestamp, body), "Traceparent", "00-"+caller+"-00f067aa0ba902b7-01")
 	s.eventually("delivered", func() bool { return len(b.got()) == 1 })

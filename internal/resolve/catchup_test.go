@@ -149,7 +149,7 @@ func TestASpanThatIsRefusedIsTriedAgainAndThenGivenUp(t *testing.T) {
 func TestAStopWhileAskingForgetsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shop := newShop(t)
-		g := &hanging{fakeGateway: shop.gateway, asked: make(chan struct{}, 10)}
+		g := &hangingResend{fakeGateway: shop.gateway, asked: make(chan struct{}, 10)}
 		shop.account.Client, shop.account.CatchUp = g, true
 		shop.start()
 		time.Sleep(time.Minute)
@@ -165,12 +165,12 @@ func TestAStopWhileAskingForgetsNothing(t *testing.T) {
 	})
 }
 
-type hanging struct {
+type hangingResend struct {
 	*fakeGateway
 	asked chan struct{}
 }
 
-func (g *hanging) Resend(ctx context.Context, _, _ time.Time) error {
+func (g *hangingResend) Resend(ctx context.Context, _, _ time.Time) error {
 	g.asked <- struct{}{}
 	<-ctx.Done()
 	return errors.New("gone")

@@ -4,11 +4,11 @@ package store
 // wants through an index; a test looks at their plans. The conditions that repeat
 // those of a partial index are there so that the index is taken at all.
 const (
-	unresolvedCallbacks = `SELECT number, account, kind, record_id, status, state, asked, denied, signed_at, received_at, trace, body
-		FROM callbacks WHERE state IN ('received', 'quarantined') AND state = ? AND due_at <= ? ORDER BY due_at, number LIMIT ?`
+	callbackColumns = `SELECT number, account, kind, record_id, status, state, asked, denied, signed_at, received_at, trace, body FROM callbacks `
 
-	askingCallbacks = `SELECT number, account, kind, record_id, status, state, asked, denied, signed_at, received_at, body
-		FROM callbacks WHERE state = 'asking' AND account = ? AND due_at <= ? ORDER BY due_at, number LIMIT ?`
+	unresolvedCallbacks = callbackColumns + `WHERE state IN ('received', 'quarantined') AND state = ? AND due_at <= ? ORDER BY due_at, number LIMIT ?`
+
+	askingCallbacks = callbackColumns + `WHERE state = 'asking' AND account = ? AND due_at <= ? ORDER BY due_at, number LIMIT ?`
 
 	nextAskingCallback = `SELECT min(due_at) FROM callbacks WHERE state = 'asking' AND account = ?`
 
