@@ -5,7 +5,6 @@ package resolve
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
@@ -122,20 +121,24 @@ func (r *Resolver) Run(ctx context.Context) {
 }
 
 // loop makes passes: again at once while there is more, else after a signal or when
-// the next thing becomes due.
+// the next thing becomes due. After an error of the store only time helps, and the
+// more of it the longer it lasts: most loops ask the gateway first, which bans those
+// who ask too much.
 func (r *Resolver) loop(ctx context.Context, signal <-chan struct{},
 	pass func(context.Context) (more bool, err error), until func(context.Context) (time.Duration, error),
 ) {
-	changed := r.changed
+	changed, longestRetry := r.changed, retryAfter
 	if signal != r.store.Inbox {
 		changed = nil // the main loop passes it on
+		longestRetry = time.Minute
 	}
+	retry := retryAfter
 	for ctx.Err() == nil {
 		more, err := guarded(ctx, pass)
 		if more && err == nil {
 			continue
 		}
-		wait := retryAfter
+		var wait time.Duration
 		if err == nil {
 			wait, err = until(ctx)
 		}
@@ -145,8 +148,14 @@ func (r *Resolver) loop(ctx context.Context, signal <-chan struct{},
 			}
 			_, log := r.settings()
 			log.Error("resolving callbacks", zap.Error(err))
-			wait = retryAfter
+			select {
+			case <-ctx.Done():
+			case <-time.After(retry):
+			}
+			retry = min(2*retry, longestRetry)
+			continue
 		}
+		retry = retryAfter
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
@@ -264,9 +273,11 @@ func (r *Resolver) settle(ctx context.Context, log *zap.Logger, c store.Callback
 	return r.postpone(ctx, c, err.Error(), missing)
 }
 
-// stopped reports whether an error says that work has to end.
+// stopped reports whether an error says that work has to end or to wait, and nothing
+// about the callback it came with. One that is put off for it would be overtaken by
+// the next of its bill.
 func stopped(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || errors.Is(err, store.ErrClosed)
+	return ctx.Err() != nil || store.Unwell(err)
 }
 
 func (r *Resolver) postpone(ctx context.Context, c store.Callback, problem string, wait time.Duration) error {

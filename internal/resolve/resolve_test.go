@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -31,6 +32,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fakeGateway struct {
 	gateway.Client
 	lookup func(ctx context.Context, reference string) (gateway.Info, error)
+	mu     sync.Mutex
 	asked  int // questions so far
 	// requests counts how often the gateway was called with them.
 	requests int
@@ -41,9 +43,11 @@ var errUnknownOrder = errors.New("unknown order")
 
 func (g *fakeGateway) Lookup(ctx context.Context, references []string) (map[string]gateway.Info, error) {
 	infos := make(map[string]gateway.Info)
+	g.mu.Lock()
 	g.requests++
+	g.asked += len(references)
+	g.mu.Unlock()
 	for _, reference := range references {
-		g.asked++
 		info, err := g.lookup(ctx, reference)
 		if errors.Is(err, errUnknownOrder) {
 			continue

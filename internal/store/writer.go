@@ -8,6 +8,9 @@ import (
 	"runtime"
 	"runtime/debug"
 	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 const (
@@ -19,6 +22,22 @@ const (
 	// to background operations while urgent ones keep coming.
 	backgroundShare = 50
 )
+
+// Unwell reports whether an error is that of the store as a whole, of a disk that is
+// full or broken for example, and not of what was asked of it. The same may succeed
+// later, and whatever else is asked fails meanwhile.
+func Unwell(err error) bool {
+	e := new(sqlite.Error)
+	if !errors.As(err, &e) {
+		return errors.Is(err, ErrClosed)
+	}
+	switch e.Code() & 0xff { // without the details
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM,
+		sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_PROTOCOL:
+		return true
+	}
+	return false
+}
 
 // A Tx is a write transaction. It is only valid inside the function it is given to.
 type Tx struct {
