@@ -230,7 +230,7 @@ func (g *fakeGateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fault(w)
 		return
 	}
-	answer := ""
+	var answer string
 	switch r.URL.Path {
 	case "/bill/create":
 		answer = fmt.Sprintf(`{"amount":%q,"order_id":"order-of-%s","logo":"","network":"TRC20","pay_address":"TYWnk1EGALQyYst2yFSd29QQQTEkuKMbyt","memo":"","token_id":%q,"crypto":"USDT","order_valid_period":3600}`,

@@ -426,8 +426,10 @@ func TestFaultsOfTheGateway(t *testing.T) {
 			{"signature of the other generation", func(w http.ResponseWriter) {
 				gen.other().signed(w, `{"code":10000,"msg":"success","data":{"order_id":"1","pay_address":"T","address":"T","amount":"1"}}`)
 			}, "gateway_bad_signature"},
-			{"no signature, nothing in it", func(w http.ResponseWriter) { _, _ = io.WriteString(w, `{"code":10000,"msg":"success","data":{}}`) },
-				map[string]string{"v1": "gateway_bad_signature", "v2": "gateway_unreachable"}[gen.api]},
+			{
+				"no signature, nothing in it", func(w http.ResponseWriter) { _, _ = io.WriteString(w, `{"code":10000,"msg":"success","data":{}}`) },
+				map[string]string{"v1": "gateway_bad_signature", "v2": "gateway_unreachable"}[gen.api],
+			},
 			{"no price, or another one", func(w http.ResponseWriter) {
 				gen.signed(w, `{"code":10000,"msg":"success","data":{"amount":"0.0","order_id":"1","pay_address":"T","address":"T"}}`)
 			}, "gateway_unreachable"},

@@ -67,8 +67,10 @@ func TestRefusedCallbacks(t *testing.T) {
 			{"signature cut short", "POST", good, headers(good, "Sign", gen.signature(stamp, good)[:63]), 401},
 			{"signature of the other generation", "POST", good, headers(good, "Sign", gen.other().signature(stamp, good)), 401},
 			{"callback of the other generation", "POST", gen.other().deposit("r", "1", "success", "1"), headers(gen.other().deposit("r", "1", "success", "1")), 400},
-			{"all of the other generation", "POST", gen.other().deposit("r", "1", "success", "1"),
-				headers(gen.other().deposit("r", "1", "success", "1"), "Sign", gen.other().signature(stamp, gen.other().deposit("r", "1", "success", "1"))), 401},
+			{
+				"all of the other generation", "POST", gen.other().deposit("r", "1", "success", "1"),
+				headers(gen.other().deposit("r", "1", "success", "1"), "Sign", gen.other().signature(stamp, gen.other().deposit("r", "1", "success", "1"))), 401,
+			},
 			{"signature in two headers", "POST", good, append(headers(good), "Sign", gen.signature(stamp, good)), 401},
 			{"timestamp of 13 digits", "POST", good, headers(good, "Timestamp", stamp+"000", "Sign", gen.signature(stamp+"000", good)), 401},
 			{"empty body", "POST", "", headers(""), 400},

@@ -170,8 +170,10 @@ func TestTheGenerationsTakeOnlyTheirOwnSignatures(t *testing.T) {
 	} {
 		s.API = test.api
 		for _, got := range [][2]int{
-			{sends("v1/coin/all", signature), test.v1}, {sends("v2/getCoinList", signatureV2), test.v2},
-			{sends("v2/getCoinList", signature), test.v1as2}, {sends("v1/coin/all", signatureV2), test.v2as1},
+			{sends("v1/coin/all", signature), test.v1},
+			{sends("v2/getCoinList", signatureV2), test.v2},
+			{sends("v2/getCoinList", signature), test.v1as2},
+			{sends("v1/coin/all", signatureV2), test.v2as1},
 		} {
 			if got[0] != got[1] {
 				t.Errorf("account of %q: got %d, want %d", test.api, got[0], got[1])

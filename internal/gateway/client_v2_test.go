@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -59,9 +60,7 @@ const (
 func startV2(t *testing.T, answers map[string]string) *gatewayV2 {
 	t.Helper()
 	g := &gatewayV2{T: t, answers: map[string]string{"/getCoinList": coinList, "/getFiatList": fiatList}}
-	for path, a := range answers {
-		g.answers[path] = a
-	}
+	maps.Copy(g.answers, answers)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		if r.Header.Get("Sign") != signV2(r.Header.Get("Timestamp"), body) {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -68,15 +69,7 @@ func IsDuplicate(err error) bool { return refusedWith(err, codeDuplicate) }
 // refusedWith reports whether an error is a refusal with one of some codes.
 func refusedWith(err error, codes ...int) bool {
 	var e *Error
-	if !errors.As(err, &e) || e.Failure != Refused || e.Err != nil {
-		return false
-	}
-	for _, c := range codes {
-		if e.Code == c {
-			return true
-		}
-	}
-	return false
+	return errors.As(err, &e) && e.Failure == Refused && e.Err == nil && slices.Contains(codes, e.Code)
 }
 
 // Codes of refusals that are acted on. Those of five digits are from API v2's table of
