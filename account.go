@@ -29,6 +29,9 @@ const (
 	// long it is not asked again when it has not given one.
 	tokensFresh = time.Hour
 	tokensRetry = time.Minute
+	// offersWait is how long a buyer waits for that list before the order is made
+	// without a look at it.
+	offersWait = 3 * time.Second
 )
 
 // Account is a merchant account at the gateway.
@@ -232,6 +235,8 @@ func (t *tokenList) fetch(client gateway.Client) {
 // offers checks that the gateway offers a method, with a list that was fetched before
 // or is now. Without any list the gateway itself has to say so.
 func (a *Account) offers(ctx context.Context, m *Method) error {
+	ctx, cancel := context.WithTimeout(ctx, offersWait)
+	defer cancel()
 	list, err := a.listedTokens(ctx)
 	if err != nil || len(list) == 0 {
 		return nil

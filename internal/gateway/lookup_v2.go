@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/shopspring/decimal"
+	"golang.org/x/time/rate"
 
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/bill"
 )
@@ -120,13 +121,13 @@ func (c *v2) invoiceInfo(ctx context.Context, reference string) (invoiceV2, erro
 	return *out.Data, nil
 }
 
-func (c *v2) record(ctx context.Context, path, id string) (recordV2, error) {
+func (c *v2) record(ctx context.Context, limiter *rate.Limiter, path, id string) (recordV2, error) {
 	var out struct {
 		Data struct {
 			Record *recordV2 `json:"record"`
 		} `json:"data"`
 	}
-	err := c.pace.wait(ctx, path)
+	err := c.pace.wait(ctx, limiter, path)
 	if err == nil {
 		err = c.ask(ctx, path, struct {
 			RecordID string `json:"recordId"`
@@ -155,7 +156,7 @@ func (c *v2) dueOf(ctx context.Context, in orderV2) (due Due) {
 func (c *v2) Lookup(ctx context.Context, references []string) (map[string]Info, error) {
 	infos := make(map[string]Info, len(references))
 	for _, reference := range references {
-		info, err := c.lookup(ctx, reference)
+		info, err := c.lookup(ctx, c.pace.orders, reference)
 		if errors.Is(err, errNoOrder) {
 			continue
 		}
@@ -178,7 +179,7 @@ func (c *v2) Lookup(ctx context.Context, references []string) (map[string]Info, 
 
 // flagged asks the record of a confirmed payment whether it is flagged as risky.
 func (c *v2) flagged(ctx context.Context, id string) (bill.PaymentStatus, bool, error) {
-	r, err := c.record(ctx, pathRecord, id)
+	r, err := c.record(ctx, c.pace.orders, pathRecord, id)
 	switch {
 	case errors.Is(err, errNoOrder) || err == nil && !r.Risky.told:
 		return bill.Pending, false, nil
@@ -197,7 +198,7 @@ type infoV2 struct {
 }
 
 // lookup asks about an order, of either sort. Nothing in a reference says which it is.
-func (c *v2) lookup(ctx context.Context, reference string) (infoV2, error) {
+func (c *v2) lookup(ctx context.Context, limiter *rate.Limiter, reference string) (infoV2, error) {
 	sorts := [...]struct {
 		path string
 		ask  func(context.Context, string) (infoV2, error)
@@ -206,7 +207,7 @@ func (c *v2) lookup(ctx context.Context, reference string) (infoV2, error) {
 		sorts[0], sorts[1] = sorts[1], sorts[0]
 	}
 	for _, s := range sorts {
-		if err := c.pace.wait(ctx, s.path); err != nil {
+		if err := c.pace.wait(ctx, limiter, s.path); err != nil {
 			return infoV2{}, err
 		}
 		info, err := s.ask(ctx, reference)
@@ -308,7 +309,7 @@ func (c *v2) Complete(ctx context.Context, cb Callback) (Callback, error) {
 		return cb, nil
 	}
 	if cb.Kind == KindOrder && cb.Reference != "" {
-		info, err := c.lookup(ctx, cb.Reference)
+		info, err := c.lookup(ctx, c.pace.callbacks, cb.Reference)
 		if err != nil && !errors.Is(err, errNoOrder) {
 			return cb, err
 		}
@@ -330,7 +331,7 @@ func (c *v2) Complete(ctx context.Context, cb Callback) (Callback, error) {
 	if strings.EqualFold(cb.Type, "UserDeposit") {
 		path = pathUserRecord
 	}
-	r, err := c.record(ctx, path, cb.RecordID)
+	r, err := c.record(ctx, c.pace.callbacks, path, cb.RecordID)
 	if errors.Is(err, errNoOrder) {
 		return cb, ErrUnlisted
 	}

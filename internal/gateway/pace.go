@@ -8,10 +8,12 @@ import (
 	"golang.org/x/time/rate"
 )
 
+// The gateway's limits of API v2 are not documented; v1's are 100 requests a second.
 const (
-	// questionsPerSecond bounds the questions that no buyer waits for. The gateway's
-	// limits of API v2 are not documented; v1's are 100 requests a second.
-	questionsPerSecond = 5
+	// callbacksPerSecond bounds the questions about payments of which callbacks tell.
+	callbacksPerSecond = 20
+	// ordersPerSecond bounds those about orders of which no callback has come.
+	ordersPerSecond = 5
 	// longestRest bounds the wait after refusals for too many requests.
 	longestRest = 10 * time.Minute
 )
@@ -19,7 +21,7 @@ const (
 // A pacer spaces the questions that no buyer waits for, and asks none for a while after
 // the gateway has said that there were too many.
 type pacer struct {
-	limiter *rate.Limiter
+	callbacks, orders *rate.Limiter
 
 	mu    sync.Mutex
 	rest  time.Duration
@@ -27,19 +29,22 @@ type pacer struct {
 }
 
 func newPacer() *pacer {
-	return &pacer{limiter: rate.NewLimiter(questionsPerSecond, questionsPerSecond)}
+	return &pacer{
+		callbacks: rate.NewLimiter(callbacksPerSecond, callbacksPerSecond),
+		orders:    rate.NewLimiter(ordersPerSecond, ordersPerSecond),
+	}
 }
 
-// wait returns when a question may be asked. While the gateway is left alone the error
+// wait returns when a question may be asked, by one of the limiters. While the gateway is left alone the error
 // is the one with which it has asked for that.
-func (p *pacer) wait(ctx context.Context, endpoint string) error {
+func (p *pacer) wait(ctx context.Context, limiter *rate.Limiter, endpoint string) error {
 	p.mu.Lock()
 	rest := time.Until(p.until)
 	p.mu.Unlock()
 	if rest > 0 {
 		return &Error{Failure: Refused, Endpoint: endpoint, Code: codeRateLimit, Msg: "not asked, after a refusal for too many requests", after: rest}
 	}
-	if err := p.limiter.Wait(ctx); err != nil {
+	if err := limiter.Wait(ctx); err != nil {
 		return &Error{Failure: Unreachable, Endpoint: endpoint, Err: err}
 	}
 	return nil

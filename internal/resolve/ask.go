@@ -35,8 +35,8 @@ const (
 	askUncounted = 3
 	// askAtOnce is how many questions of one account are under way at a time, and
 	// askBatch how many are taken up together.
-	askAtOnce = 4
-	askBatch  = 16
+	askAtOnce = 8
+	askBatch  = 32
 )
 
 // askPass asks the gateway about the callbacks that are due. Accounts do not wait for
