@@ -158,7 +158,7 @@ func expand(option, value string) (string, error) {
 
 // parseEndpoint checks a base URL. Without TLS nobody could say who answers, so
 // http is for a simulator on the same machine.
-func parseEndpoint(s, fallback string) (endpoint string, loopback bool, err error) {
+func parseEndpoint(s, fallback string) (endpoint string, local bool, err error) {
 	if s == "" {
 		return fallback, false, nil
 	}
@@ -169,13 +169,17 @@ func parseEndpoint(s, fallback string) (endpoint string, loopback bool, err erro
 	if err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 		return "", false, errors.New("not a base URL like https://host/path")
 	}
-	host := u.Hostname()
-	ip, ipErr := netip.ParseAddr(host)
-	loopback = host == "localhost" || strings.HasSuffix(host, ".localhost") || ipErr == nil && ip.IsLoopback()
-	if u.Scheme != "https" && (u.Scheme != "http" || !loopback) {
+	local = loopback(u.Hostname())
+	if u.Scheme != "https" && (u.Scheme != "http" || !local) {
 		return "", false, errors.New("must be https; http is for loopback addresses only")
 	}
-	return strings.TrimSuffix(u.String(), "/"), loopback, nil
+	return strings.TrimSuffix(u.String(), "/"), local, nil
+}
+
+// loopback reports whether a host is this machine.
+func loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && ip.IsLoopback()
 }
 
 // tokenList is the gateway's list of coins, kept for a while. A failure is kept too,

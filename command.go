@@ -13,8 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
+	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 )
@@ -50,7 +50,7 @@ func addCommands(root *cobra.Command) {
 	o := new(operator)
 	add := func(use, short string, args cobra.PositionalArgs, run func(cmd *cobra.Command, args []string) error) *cobra.Command {
 		cmd := &cobra.Command{Use: use, Short: short, Args: args, RunE: run}
-		cmd.Flags().StringVar(&o.address, "address", "", "Address of the admin endpoint (default: that of --config, else localhost:2019)")
+		cmd.Flags().StringVar(&o.address, "address", "", "The admin endpoint (default: that of --config, or localhost:2019)")
 		cmd.Flags().StringVarP(&o.config, "config", "c", "", "Configuration file that names the admin endpoint")
 		cmd.Flags().StringVarP(&o.adapter, "adapter", "a", "", "Adapter of that file")
 		cmd.Flags().BoolVar(&o.json, "json", false, "Print JSON")
@@ -65,7 +65,7 @@ func addCommands(root *cobra.Command) {
 	add("status", "Shows accounts, inbox and the queues of the upstreams", cobra.NoArgs, o.status)
 
 	bills := add("bills [<reference>]", "Lists bills, newest first, or shows one with its payments and events", cobra.MaximumNArgs(1), o.bills)
-	bills.Flags().String("status", "", "Only those of a status: "+strings.Join(statuses, ", "))
+	bills.Flags().String("status", "", "Only those of a status, like paid or underpaid")
 	paged(bills, "reference")
 
 	events := add("events [<id>]", "Lists events, newest first, or shows one with its deliveries", cobra.MaximumNArgs(1), o.events)
@@ -80,7 +80,7 @@ func addCommands(root *cobra.Command) {
 	retry.Flags().String("upstream", "", "Deliver to this upstream instead, by its name")
 
 	replay := add("replay [<event>...]", "Has events delivered once more, by id or by time", cobra.ArbitraryArgs, o.replay)
-	replay.Flags().String("since", "", "Those from this time on, like 2026-01-02T15:04:05Z, or that long ago, like 2h")
+	replay.Flags().String("since", "", "From a time, like 2026-01-02T15:04:05Z, or so long ago, like 3d")
 	replay.Flags().String("until", "", "Those before this time (default: now)")
 	replay.Flags().String("upstream", "", "Only to this upstream, by its name")
 
@@ -143,7 +143,7 @@ func plainError(address string, err error) error {
 		}
 		return err
 	}
-	return fmt.Errorf("%v; is Caddy running, and is its admin endpoint at %s? (--address, --config)", err, address)
+	return fmt.Errorf("%v\nIs Caddy running, with its admin endpoint at %s? (--address, --config)", err, address)
 }
 
 // flags takes those of a command that were set as parameters of a query.
@@ -164,8 +164,8 @@ func (o *operator) status(cmd *cobra.Command, _ []string) error {
 	}
 	w := cmd.OutOrStdout()
 	fmt.Fprintf(w, "caddy-ccpayment %s\nstore %s: %s\n", v.Version, v.Store.State, v.Store.Location)
-	if v.Inbox == nil {
-		return nil // nobody can look into a store that is not open
+	if v.Store.State != "open" {
+		return errors.New(v.Store.Problem) // nobody can look into it
 	}
 	fmt.Fprintf(w, "inbox: %d to resolve, %d to ask the gateway about, %d stale to be confirmed\n\n", v.Inbox["received"], v.Inbox["asking"], v.Inbox["quarantined"])
 	accounts := &table{header: []string{"ACCOUNT", "API", "BILLS"}}
@@ -194,12 +194,8 @@ func (o *operator) status(cmd *cobra.Command, _ []string) error {
 	}
 	queues.write(w)
 	for _, name := range slices.Sorted(maps.Keys(v.CatchUp)) {
-		fmt.Fprintln(w)
-		spans := &table{header: []string{"CATCHING UP", "UNTIL", "STATE"}}
-		for _, s := range v.CatchUp[name] {
-			spans.row(s.Problem, s.From.Format(time.DateTime), s.Until.Format(time.DateTime), s.State)
-		}
-		spans.write(w)
+		span := v.CatchUp[name]
+		fmt.Fprintf(w, "\ncatching up: %s, with the callbacks from %s to %s UTC\n", name, span.From.Format(time.DateTime), span.Until.Format(time.DateTime))
 	}
 	return nil
 }
@@ -221,7 +217,17 @@ func (o *operator) bills(cmd *cobra.Command, args []string) error {
 		t.row("", fit(b.Reference, 24), status, fit(b.Paid, 11)+" / "+fit(b.Due, 11), fit(b.Crypto, 6), age(now().Sub(b.CreatedAt)))
 	}
 	t.write(cmd.OutOrStdout())
+	if len(list) > 0 {
+		more(cmd, len(list), list[len(list)-1].Reference)
+	}
 	return nil
+}
+
+// more says how to see the next page, if this one is full.
+func more(cmd *cobra.Command, shown int, last string) {
+	if limit, err := cmd.Flags().GetInt("limit"); err == nil && shown == limit {
+		fmt.Fprintf(cmd.OutOrStdout(), "There may be more: --before %s\n", last)
+	}
 }
 
 func (o *operator) bill(cmd *cobra.Command, reference string) error {
@@ -248,16 +254,16 @@ func (o *operator) bill(cmd *cobra.Command, reference string) error {
 		{"made", b.CreatedAt.Format(time.DateTime) + " UTC"},
 		{"valid until", b.ExpiresAt.Format(time.DateTime) + " UTC"},
 	} {
-		fmt.Fprintf(w, "%-12s %s\n", line[0], line[1])
+		fmt.Fprintf(w, "%-12s %s\n", line[0], printable(line[1]))
 	}
 	for _, item := range b.Items {
-		fmt.Fprintf(w, "%-12s %d × %s at %s\n", "item", item.Quantity, item.Name, item.Price)
+		fmt.Fprintf(w, "%-12s %d × %s at %s\n", "item", item.Quantity, printable(item.Name), item.Price)
 	}
 	if b.Address != "" {
-		fmt.Fprintf(w, "%-12s %s\n", "address", b.Address)
+		fmt.Fprintf(w, "%-12s %s\n", "address", printable(b.Address))
 	}
 	if b.Memo != "" {
-		fmt.Fprintf(w, "%-12s %s\n", "memo", b.Memo)
+		fmt.Fprintf(w, "%-12s %s\n", "memo", printable(b.Memo))
 	}
 	fmt.Fprintln(w)
 	payments := &table{header: []string{"PAYMENT", "STATUS", "AMOUNT", "COIN", "ARRIVED"}}
@@ -308,6 +314,9 @@ func (o *operator) events(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	writeEvents(cmd.OutOrStdout(), list)
+	if len(list) > 0 {
+		more(cmd, len(list), list[len(list)-1].ID)
+	}
 	return nil
 }
 
@@ -337,6 +346,9 @@ func (o *operator) deliveries(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	writeDeliveries(cmd.OutOrStdout(), list)
+	if len(list) > 0 {
+		more(cmd, len(list), strconv.FormatInt(list[len(list)-1].ID, 10))
+	}
 	return nil
 }
 
@@ -381,11 +393,24 @@ func (o *operator) replay(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 && order["since"] == nil {
 		return errors.New("name events by their ids, or a time with --since")
 	}
-	var r replayed
-	if done, err := o.ask(cmd, http.MethodPost, "events/replay", nil, order, &r); done || err != nil {
-		return err
+	var sum replayed
+	for {
+		var r replayed
+		done, err := o.ask(cmd, http.MethodPost, "events/replay", nil, order, &r)
+		if done || err != nil {
+			return err
+		}
+		sum.Events += r.Events
+		sum.Deliveries += r.Deliveries
+		if r.Next == "" {
+			break
+		}
+		order["after"] = r.Next
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "told again: %d events in %d deliveries\n", r.Events, r.Deliveries)
+	fmt.Fprintf(cmd.OutOrStdout(), "told again: %d events in %d deliveries\n", sum.Events, sum.Deliveries)
+	if sum.Events == 0 {
+		return errors.New("there are no such events, or no configured upstream takes their types")
+	}
 	return nil
 }
 
@@ -394,79 +419,20 @@ func parseTime(s string) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339, s); err == nil {
 		return t, nil
 	}
-	if d, err := time.ParseDuration(s); err == nil && d > 0 {
+	if d, err := caddy.ParseDuration(s); err == nil && d > 0 {
 		return now().Add(-d).UTC(), nil
 	}
-	return time.Time{}, fmt.Errorf("%q is neither a time like 2026-01-02T15:04:05Z nor a time ago like 2h", s)
+	return time.Time{}, fmt.Errorf("%q is neither a time like 2026-01-02T15:04:05Z nor a time ago like 3d or 2h", s)
 }
 
 func (o *operator) reconcile(cmd *cobra.Command, _ []string) error {
-	var r struct{ Bills, Found int }
+	var r reconciled
 	if done, err := o.ask(cmd, http.MethodPost, "reconcile", nil, nil, &r); done || err != nil {
 		return err
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "bills asked about: %d\npayments found whose callback had not come: %d\n", r.Bills, r.Found)
+	if r.Problem != "" {
+		return fmt.Errorf("not all could be asked about: %s", r.Problem)
+	}
 	return nil
-}
-
-// A table has columns as wide as they need to be. A row's note stands below it.
-type table struct {
-	header []string
-	rows   [][]string
-	notes  []string
-}
-
-func (t *table) row(note string, cells ...string) {
-	t.rows, t.notes = append(t.rows, cells), append(t.notes, note)
-}
-
-func (t *table) write(w io.Writer) {
-	if len(t.rows) == 0 {
-		fmt.Fprintf(w, "%s: none\n", strings.ToLower(t.header[0]))
-		return
-	}
-	widths := make([]int, len(t.header))
-	for _, row := range append([][]string{t.header}, t.rows...) {
-		for i, cell := range row {
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
-		}
-	}
-	line := func(cells []string) {
-		var b strings.Builder
-		for i, cell := range cells {
-			b.WriteString(cell + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2))
-		}
-		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
-	}
-	line(t.header)
-	for i, row := range t.rows {
-		line(row)
-		if t.notes[i] != "" {
-			fmt.Fprintln(w, "  "+fit(t.notes[i], 76))
-		}
-	}
-}
-
-// fit shortens a text that is wider than its column. Nothing that could be mistaken
-// for a whole amount comes of it.
-func fit(s string, width int) string {
-	if r := []rune(s); len(r) > width {
-		return string(r[:width-1]) + "…"
-	}
-	return s
-}
-
-// age says roughly how long something is.
-func age(d time.Duration) string {
-	switch {
-	case d < 0:
-		return "0s"
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", d/time.Second)
-	case d < time.Hour:
-		return fmt.Sprintf("%dm", d/time.Minute)
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh", d/time.Hour)
-	}
-	return fmt.Sprintf("%dd", d/(24*time.Hour))
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -73,14 +74,23 @@ Sends a signed test callback to a ccpayment_webhook. Kinds of v1:
 Kinds of v2:
 %s.
 
-A callback about a bill that does not exist is told to the upstreams all the same,
-with "known": false. On v2 the gateway is asked about it first.`, kindNames(apiV1), kindNames(apiV2)), cobra.ExactArgs(1), runTrigger)
+It is a real callback to whoever receives it. Without --reference it is about a bill
+that does not exist, and is told to the upstreams all the same, with "known": false;
+with that of a bill it counts as its payment. On v2 the gateway is asked first.`, kindNames(apiV1), kindNames(apiV2)), oneKind, runTrigger)
 	f := trigger.Flags()
 	f.String("to", "", "URL of ccpayment_webhook (required)")
 	f.String("status", "", "Status of the payment (default: success)")
 	f.String("reference", "", "The shop's order id (default: a random one)")
 	f.String("record", "", "The gateway's record id (default: a random one)")
 	f.String("amount", "25", "Amount of the coin")
+}
+
+// oneKind says which kinds there are where none is named.
+func oneKind(_ *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("name one kind; v1 has: %s; v2 has: %s", kindNames(apiV1), kindNames(apiV2))
+	}
+	return nil
 }
 
 // textFlag is the value of a flag that is a text.
@@ -241,8 +251,9 @@ func runTrigger(cmd *cobra.Command, args []string, keys *keyFlags) error {
 	if to == "" {
 		return errors.New("--to says where the callback goes, like https://shop.example.com/hooks/ccpayment")
 	}
-	if to, _, err = parseEndpoint(to, ""); err != nil {
-		return fmt.Errorf("--to: %v", err)
+	target, err := url.Parse(to)
+	if err != nil || target.Host == "" || target.Scheme != "https" && (target.Scheme != "http" || !loopback(target.Hostname())) {
+		return fmt.Errorf("--to %s: not an address like https://shop.example.com/hooks/ccpayment; http is for loopback addresses only", to)
 	}
 	if c.status == "" {
 		c.status = k.status
@@ -281,7 +292,7 @@ func runTrigger(cmd *cobra.Command, args []string, keys *keyFlags) error {
 		return fmt.Errorf("reading the answer: %v", err)
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "sent %s about %s, record %s\nanswered %s: %q\n", kind, c.reference, c.record, resp.Status, answer)
-	if resp.StatusCode != http.StatusOK || !bytes.Contains(bytes.ToLower(answer), []byte("success")) {
+	if taken := string(answer); resp.StatusCode != http.StatusOK || taken != "success" && taken != `{"msg":"success"}` {
 		return errors.New(refusalHint(resp.StatusCode))
 	}
 	return nil

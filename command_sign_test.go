@@ -49,6 +49,7 @@ func TestVerifySaysWhyASignatureDoesNotMatch(t *testing.T) {
 		{"an old one", "v1", "1677152490", signV1("1677152490", body), body, "outside of the window", true},
 		{"the other generation", "v2", timestamp, sign, body, "set: api v1", false},
 		{"milliseconds", "v1", millis, signV1(millis, body), body, "milliseconds", false},
+		{"milliseconds of v2", "v2", millis, signV2(millis, body), body, "timestamp_unit ms", false},
 		{"a timestamp that is none", "v1", "soon", sign, body, "not ten digits", false},
 		{"a signature cut short", "v1", timestamp, sign[:60], body, "64 hexadecimal digits", false},
 		{"a line break at the end", "v1", timestamp, sign, body + "\n", "without the line break", false},

@@ -114,7 +114,7 @@ func newRecord(h *Bill, items []bill.Item, total decimal.Decimal, currency strin
 	return store.Record{
 		Bill: &bill.Bill{
 			Token:       random(),
-			Reference:   random(),
+			Reference:   reference(),
 			Account:     h.account.name,
 			Items:       items,
 			Note:        o.note,
@@ -138,6 +138,16 @@ func random() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// reference is a random order id. It does not begin with a dash, which a command would
+// take for a flag.
+func reference() string {
+	for {
+		if r := random(); r[0] != '-' {
+			return r
+		}
+	}
 }
 
 // storedKey keeps keys that buyers' pages choose apart from those made here for
@@ -267,7 +277,7 @@ func (h *Bill) rename(ctx context.Context, s *store.Store, rec *store.Record) er
 	if err := s.PutBill(ctx, &old, now()); err != nil {
 		return err
 	}
-	rec.Reference, rec.Token = random(), random()
+	rec.Reference, rec.Token = reference(), random()
 	_, err := s.Reserve(ctx, *rec, h.MaxOpen, now())
 	return err
 }

@@ -82,6 +82,7 @@ type engine struct {
 	mu        sync.Mutex
 	apps      []*App // attached, newest last
 	store     *store.Store
+	problem   error // why there is none
 	resolver  *resolve.Resolver
 	forwarder *forward.Forwarder
 	emitter   *emitter
@@ -98,7 +99,7 @@ type engine struct {
 // background: a rolling restart must not fail, and requests meanwhile are told to
 // come again.
 func newEngine(location string, storage Storage, log *zap.Logger) (*engine, error) {
-	e := &engine{location: location}
+	e := &engine{location: location, problem: store.ErrInUse}
 	e.emitter = newEmitter(e.newest)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	s, err := storage.Open(e.ctx)
@@ -130,7 +131,7 @@ func (e *engine) await(storage Storage, log *zap.Logger) {
 			e.run(s)
 			return
 		}
-		if !errors.Is(err, store.ErrInUse) {
+		if before := e.setProblem(err); err.Error() != before.Error() {
 			log.Error("opening the store", zap.String("store", e.location), zap.Error(err))
 		}
 	}
@@ -146,7 +147,7 @@ func (e *engine) run(s *store.Store) {
 	e.forwarder = forward.New(s, now, userAgent())
 	e.forwarder.Observe = observeTry
 	e.configure()
-	e.wg.Go(func() { e.emitter.run(e.ctx.Done()) })
+	go e.emitter.run(e.ctx.Done())
 	e.wg.Go(func() { e.resolver.Run(e.ctx) })
 	e.wg.Go(func() { e.forwarder.Run(e.ctx) })
 }
@@ -156,9 +157,17 @@ func (e *engine) openStore() (*store.Store, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.store == nil {
-		return nil, store.ErrInUse
+		return nil, e.problem
 	}
 	return e.store, nil
+}
+
+// setProblem notes why the store cannot be opened, and returns what was noted before.
+func (e *engine) setProblem(err error) (before error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	before, e.problem = e.problem, err
+	return before
 }
 
 // attach makes the engine follow an app's settings.
@@ -231,6 +240,14 @@ func (e *engine) configure() {
 	e.forwarder.Configure(a.upstreams, a.log)
 }
 
+// reconcile asks the gateway about the open bills of all accounts, now.
+func (e *engine) reconcile(ctx context.Context) (resolve.Reconciled, error) {
+	if _, err := e.openStore(); err != nil {
+		return resolve.Reconciled{}, err
+	}
+	return e.resolver.Reconcile(ctx) // set with the store, and never again
+}
+
 // Destruct stops the workers and closes the store.
 func (e *engine) Destruct() error {
 	e.cancel()
@@ -238,6 +255,7 @@ func (e *engine) Destruct() error {
 	if e.store == nil {
 		return nil
 	}
+	e.emitter.wait()
 	return e.store.Close()
 }
 

@@ -2,6 +2,9 @@ package ccpayment
 
 import (
 	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
@@ -14,39 +17,58 @@ import (
 // a convenience; the upstreams are what an event is kept for.
 const maxEmitting = 4096
 
+// emitGrace is how long a handler of Caddy events may go on when the store is closed.
+const emitGrace = 3 * time.Second
+
 // An emitter gives every new event to Caddy's event handlers, one after the other,
-// without the writer having to wait for them.
+// without anybody having to wait for them.
 type emitter struct {
-	queue chan store.Event
-	app   func() *App // whose configuration is in force
+	queue   chan store.Event
+	app     func() *App // whose configuration is in force
+	dropped atomic.Int64
+	ended   chan struct{}
 }
 
 func newEmitter(app func() *App) *emitter {
-	return &emitter{queue: make(chan store.Event, maxEmitting), app: app}
+	return &emitter{queue: make(chan store.Event, maxEmitting), app: app, ended: make(chan struct{})}
 }
 
-// take queues an event. It never waits.
+// take queues an event. The writer of the store calls it, so it does nothing else.
 func (e *emitter) take(ev store.Event) {
 	select {
 	case e.queue <- ev:
 	default:
-		if a := e.app(); a != nil {
-			a.log.Warn("not emitting event, because the handlers of Caddy events are too slow", zap.String("event", ev.ID))
-		}
+		e.dropped.Add(1)
 	}
 }
 
 // run emits until the engine is stopped.
 func (e *emitter) run(done <-chan struct{}) {
+	defer close(e.ended)
 	for {
 		select {
 		case <-done:
 			return
 		case ev := <-e.queue:
-			if a := e.app(); a != nil {
-				a.emit(ev)
+			a := e.app()
+			if a == nil {
+				continue
+			}
+			a.emit(ev)
+			if n := e.dropped.Swap(0); n > 0 {
+				a.log.Warn("events were not emitted, because the handlers of Caddy events are too slow", zap.Int64("events", n))
 			}
 		}
+	}
+}
+
+// wait gives a handler that is at work a moment to end. One that hangs must not keep
+// Caddy from stopping.
+func (e *emitter) wait() {
+	select {
+	case <-e.ended:
+	case <-time.After(emitGrace):
+		caddy.Log().Named("ccpayment").Warn("not waiting any longer for a handler of Caddy events")
 	}
 }
 
@@ -55,7 +77,7 @@ func (e *emitter) run(done <-chan struct{}) {
 func (a *App) emit(ev store.Event) {
 	defer func() {
 		if p := recover(); p != nil {
-			a.log.Error("a handler of Caddy events panicked", zap.String("event", ev.ID), zap.Any("error", p))
+			a.log.Error("a handler of Caddy events panicked", zap.String("event", ev.ID), zap.Any("error", p), zap.ByteString("stack", debug.Stack()))
 		}
 	}()
 	a.events.Emit(a.ctx, "ccpayment."+ev.Type, map[string]any{

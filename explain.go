@@ -39,6 +39,13 @@ func explain(s *signer, timestamp, sign string, body []byte) (hints []string) {
 	}
 	same := func(body []byte) bool { return matches(api, s.appID, secret, timestamp, body) }
 	found := len(hints)
+	if len(timestamp) == 13 && same(body) {
+		if api == apiV2 {
+			hint("It matches with milliseconds. If the gateway sends them to you, set in the account: timestamp_unit ms")
+		} else {
+			hint("It matches with milliseconds, which v1 never has.")
+		}
+	}
 	if matches(other, s.appID, secret, timestamp, body) {
 		hint("It is a signature of API %s. If the account belongs to that generation, set: api %s", other, other)
 	}

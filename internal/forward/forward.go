@@ -276,7 +276,7 @@ func (w *worker) deliver(ctx context.Context, d store.Delivery) {
 	if w.observe != nil {
 		w.observe(w.name, results[try.State], time.Since(began))
 	}
-	try.Upstream = w.name
+	try.Round = d.Round
 	for {
 		if err = w.store.RecordTry(ctx, try, w.now()); err == nil || ctx.Err() != nil {
 			break

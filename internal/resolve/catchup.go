@@ -33,22 +33,17 @@ const (
 	resendTries = 3
 )
 
-// catchUpPass notes that the server is alive, plans what to ask for if it was away,
-// and asks for one span.
+// catchUpPass notes that the server is alive and asks for the callbacks of an absence,
+// one span at a time.
 func (r *Resolver) catchUpPass(ctx context.Context) (more bool, err error) {
 	accounts, log := r.settings()
+	var failed error
 	for _, a := range accounts {
-		if !a.CatchUp {
-			continue
-		}
-		if err := r.beat(ctx, a, log); err != nil {
-			return false, err
-		}
-		if err := r.resendNext(ctx, a, log); err != nil {
-			return false, err
+		if err := r.catchUp(ctx, a, log); err != nil {
+			failed = errors.Join(failed, err)
 		}
 	}
-	return false, nil
+	return false, failed
 }
 
 func (r *Resolver) untilCatchUp(context.Context) (time.Duration, error) {
@@ -61,69 +56,88 @@ func (r *Resolver) untilCatchUp(context.Context) (time.Duration, error) {
 	return longest, nil
 }
 
-// beat notes that the server is alive. After an absence, of this process, its machine
-// or the store, it plans in the same transaction what to ask for, so that a crash
-// meanwhile forgets nothing.
-func (r *Resolver) beat(ctx context.Context, a Account, log *zap.Logger) error {
-	now := r.now()
-	var last time.Time
-	spans := 0
-	err := r.store.WriteInBackground(ctx, func(tx *store.Tx) (err error) {
-		if last, err = tx.Heartbeat(a.Name, now); err != nil {
-			return err
+func (r *Resolver) catchUp(ctx context.Context, a Account, log *zap.Logger) error {
+	if !a.CatchUp {
+		// Were it kept, switching this on again would look like the end of an absence.
+		if _, err := r.store.Absence(ctx, a.Name); err != nil {
+			return ignoreNotFound(err)
 		}
-		if err := tx.ForgetResends(a.Name, now.Add(-longestCatchUp)); err != nil {
-			return err
-		}
-		if last.IsZero() || now.Sub(last) < downtime {
-			return nil
-		}
-		from := last.Add(-firstTries)
-		if oldest := now.Add(-longestCatchUp); from.Before(oldest) {
-			from = oldest
-		}
-		for spans = 0; from.Before(now); spans++ {
-			until := earlier(from.Add(resendSpan), now)
-			if err := tx.PlanResend(a.Name, from, until); err != nil {
-				return err
-			}
-			from = until
-		}
-		return nil
-	})
-	if err == nil && spans > 0 {
-		log.Info("asking for the callbacks of an absence, a span a minute",
-			zap.String("account", a.Name), zap.Duration("away", now.Sub(last)), zap.Int("spans", spans))
+		return r.store.WriteInBackground(ctx, func(tx *store.Tx) error { return tx.ForgetAbsence(a.Name) })
 	}
-	return err
-}
 
-// resendNext has the gateway send the callbacks of the next span again, within its limits.
-func (r *Resolver) resendNext(ctx context.Context, a Account, log *zap.Logger) error {
-	next, err := r.store.NextResend(ctx, a.Name)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
+	// 1. Was the server away, and may the gateway be asked now? What is about to be asked
+	// is counted first, so that a crash does not make it ask more than it may.
+	var (
+		absence store.Absence
+		ask     bool
+		until   time.Time
+		away    time.Duration
+	)
+	err := r.store.WriteInBackground(ctx, func(tx *store.Tx) (err error) {
+		now := r.now()
+		if absence, err = tx.Absence(a.Name); errors.Is(err, store.ErrNotFound) {
+			return tx.SaveAbsence(store.Absence{Account: a.Name, AliveAt: now})
+		} else if err != nil {
+			return err
+		}
+		away = now.Sub(absence.AliveAt)
+		noteAbsence(&absence, now)
+		if err := tx.SaveAbsence(absence); err != nil {
+			return err
+		}
+		n, last, err := tx.Resends(a.Name, now.Add(-24*time.Hour), now)
+		if err != nil || !absence.From.Before(absence.Until) || n >= resendADay || now.Sub(last) < resendEvery {
+			return err
+		}
+		ask, until = true, earlier(absence.From.Add(resendSpan), absence.Until)
+		return tx.CountResend(a.Name, absence.From, until, now)
+	})
+	if err == nil && away >= downtime {
+		log.Info("asking for the callbacks of an absence, an hour of them a minute", zap.String("account", a.Name),
+			zap.Duration("away", away), zap.Time("from", absence.From))
 	}
-	if err != nil {
+	if err != nil || !ask {
 		return err
 	}
-	now := r.now()
-	n, last, err := r.store.ResendsSince(ctx, a.Name, now.Add(-24*time.Hour))
-	if err != nil || n >= resendADay || now.Sub(last) < resendEvery {
-		return err
-	}
-	failed := a.Client.Resend(ctx, next.From, next.Until)
+
+	// 2. Ask for one span, and go on behind it unless it has to be tried again.
+	failed := a.Client.Resend(ctx, absence.From, until)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	state, problem := store.AskedResend, ""
+	absence.Tries++
+	giveUp := absence.Tries >= resendTries
 	if failed != nil {
-		problem = failed.Error()
-		state = store.PlannedResend
-		if next.Tries+1 >= resendTries {
-			state = store.DroppedResend
-		}
-		log.Warn("asking for callbacks again", zap.String("account", a.Name), zap.Time("from", next.From), zap.Bool("giving_up", state == store.DroppedResend), zap.Error(failed))
+		log.Warn("asking for callbacks again", zap.String("account", a.Name), zap.Time("from", absence.From), zap.Bool("giving_up", giveUp), zap.Error(failed))
 	}
-	return r.store.RecordResend(ctx, next.Number, state, problem, r.now())
+	if failed == nil || giveUp {
+		absence.From, absence.Tries = until, 0
+	}
+	return r.store.WriteInBackground(ctx, func(tx *store.Tx) error { return tx.SaveAbsence(absence) })
+}
+
+// noteAbsence takes into an account's absence what follows from the time at which it was
+// seen alive before. It stays one span of time, however often the server was away.
+func noteAbsence(a *store.Absence, now time.Time) {
+	if now.Sub(a.AliveAt) >= downtime {
+		from := a.AliveAt.Add(-firstTries)
+		if !a.From.Before(a.Until) || from.Before(a.From) {
+			a.From, a.Tries = from, 0
+		}
+		a.Until = now
+	}
+	a.AliveAt = now
+	if oldest := now.Add(-longestCatchUp); a.From.Before(oldest) {
+		a.From = oldest
+	}
+	if a.Until.After(now) {
+		a.Until = now // the clock was ahead
+	}
+}
+
+func ignoreNotFound(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
 }

@@ -139,39 +139,118 @@ func TestASpanThatIsRefusedIsTriedAgainAndThenGivenUp(t *testing.T) {
 		if spans := g.asked(); len(spans) != 4 { // one that was taken, three tries of the other
 			t.Errorf("asked %d times: %v", len(spans), spans)
 		}
-		list, err := shop.s.Resends(t.Context())
-		if err != nil || len(list) != 2 || list[0].State != "asked" || list[1].State != "dropped" || list[1].Problem == "" {
-			t.Errorf("%+v %v", list, err)
+		if a, err := shop.s.Absence(t.Context(), "default"); err != nil || a.From.Before(a.Until) {
+			t.Errorf("it is not given up: %+v %v", a, err)
 		}
 	})
 }
 
-func TestAStopWhileAskingForgetsNothing(t *testing.T) {
+// A server that is stopped while the gateway does not answer asks for the same span
+// again, but never more often than it may.
+func TestAStopWhileAskingForgetsNothingAndCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shop := newShop(t)
-		g := &hangingResend{fakeGateway: shop.gateway, asked: make(chan struct{}, 10)}
+		g := &hangingResend{fakeGateway: shop.gateway, asked: make(chan time.Time, 100)}
 		shop.account.Client, shop.account.CatchUp = g, true
 		shop.start()
 		time.Sleep(time.Minute)
 		shop.stop()
 		time.Sleep(20 * time.Minute)
+		back := time.Now()
+		for range 150 {
+			shop.start()
+			time.Sleep(time.Second)
+			shop.stop()
+		}
+		if n := len(g.asked); n < 2 || n > 3 {
+			t.Errorf("asked %d times in two and a half minutes", n)
+		}
+		if first := <-g.asked; first.After(back) {
+			t.Errorf("the first span begins at %s", first)
+		}
+		for len(g.asked) > 0 {
+			if from := <-g.asked; !from.Before(back) {
+				t.Errorf("then it asked for a span from %s", from)
+			}
+		}
+	})
+}
+
+// Days of a server that comes and goes leave no heap of work.
+func TestManyAbsencesAreOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shop := newShop(t)
+		g := &resending{fakeGateway: shop.gateway}
+		shop.account.Client, shop.account.CatchUp = g, true
+		for range 4 * 48 { // away for 6 minutes of every 30, for four days
+			shop.start()
+			time.Sleep(24 * time.Minute)
+			shop.stop()
+			time.Sleep(6 * time.Minute)
+		}
+		spans := g.asked()
+		for i, s := range spans {
+			if s.at.Sub(s.from) > 25*time.Hour || s.until.Sub(s.from) > time.Hour {
+				t.Fatalf("request %d at %s is about %s to %s", i, s.at, s.from, s.until)
+			}
+			if i >= 25 && s.at.Sub(spans[i-25].at) < 24*time.Hour {
+				t.Fatalf("26 requests in %s", s.at.Sub(spans[i-25].at))
+			}
+		}
+	})
+}
+
+func TestSwitchingItOnIsNoEndOfAnAbsence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shop := newShop(t)
+		g := &resending{fakeGateway: shop.gateway}
+		shop.account.Client, shop.account.CatchUp = g, true
 		shop.start()
-		<-g.asked
-		shop.stop()
-		list, err := shop.s.Resends(t.Context())
-		if err != nil || len(list) != 1 || list[0].State != "planned" || list[0].Tries != 0 {
-			t.Errorf("%+v %v", list, err)
+		time.Sleep(10 * time.Minute)
+		shop.account.CatchUp = false
+		shop.configure(shop.account)
+		time.Sleep(30 * 24 * time.Hour)
+		shop.account.CatchUp = true
+		shop.configure(shop.account)
+		time.Sleep(time.Hour)
+		if spans := g.asked(); len(spans) != 0 {
+			t.Errorf("asked for %v", spans)
+		}
+	})
+}
+
+// A clock that was a year ahead for five minutes does not stop the catching up.
+func TestAWrongClockDoesNotEndTheCatchingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shop := newShop(t)
+		g := &resending{fakeGateway: shop.gateway}
+		shop.account.Client, shop.account.CatchUp = g, true
+		run := func(ahead, d time.Duration) {
+			shop.startAt(func() time.Time { return time.Now().Add(ahead) })
+			time.Sleep(d)
+			shop.stop()
+		}
+		run(0, 10*time.Minute)
+		run(365*24*time.Hour, 5*time.Minute)
+		run(0, 2*time.Hour)
+		before := len(g.asked())
+		left := time.Now()
+		time.Sleep(3 * time.Hour)
+		run(0, time.Hour)
+		spans := g.asked()[before:]
+		if len(spans) != 4 || spans[0].from.After(left) || spans[3].until.After(time.Now()) {
+			t.Errorf("after a real absence, asked for %v", spans)
 		}
 	})
 }
 
 type hangingResend struct {
 	*fakeGateway
-	asked chan struct{}
+	asked chan time.Time
 }
 
-func (g *hangingResend) Resend(ctx context.Context, _, _ time.Time) error {
-	g.asked <- struct{}{}
+func (g *hangingResend) Resend(ctx context.Context, from, _ time.Time) error {
+	g.asked <- from
 	<-ctx.Done()
 	return errors.New("gone")
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -39,13 +40,21 @@ func (r *Resolver) reconcilePass(ctx context.Context) (more bool, err error) {
 		if a.Reconcile <= 0 {
 			continue
 		}
-		asked, _, err := r.reconcileSome(ctx, a)
+		asked, err := r.reconcileTurn(ctx, a)
 		if err != nil && !errors.As(err, new(*gateway.Error)) {
 			return false, err
 		}
 		more = more || err == nil && asked == maxLookup
 	}
 	return more, nil
+}
+
+// reconcileTurn is one account's share of a pass.
+func (r *Resolver) reconcileTurn(ctx context.Context, a Account) (asked int, err error) {
+	r.reconciling.Lock()
+	defer r.reconciling.Unlock()
+	asked, _, err = r.reconcileSome(ctx, a)
+	return asked, err
 }
 
 // Reconciled is what came of asking the gateway about open bills.
@@ -56,35 +65,42 @@ type Reconciled struct {
 }
 
 // Reconcile asks the gateway about every bill that may still change, at once and
-// whether or not that is done in regular turns. Its error is that of the gateway for
-// the first account that could not be asked about all, or of the store.
+// whether or not that is done in regular turns. An account whose gateway does not answer
+// keeps nobody from being asked about; the error says which it was.
 func (r *Resolver) Reconcile(ctx context.Context) (done Reconciled, err error) {
 	accounts, _ := r.settings()
-	for _, a := range accounts {
-		if err := r.store.PlanChecks(ctx, a.Name, r.now()); err != nil {
-			return done, err
-		}
-		for {
-			asked, found, err := r.reconcileSome(ctx, a)
-			done.Bills += asked
-			done.Found += found
-			if err != nil {
-				return done, err
-			}
-			if asked < maxLookup {
-				break
-			}
+	for _, name := range slices.Sorted(maps.Keys(accounts)) {
+		one, failed := r.reconcileAll(ctx, accounts[name])
+		done.Bills += one.Bills
+		done.Found += one.Found
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("account %s: %w", name, failed))
 		}
 	}
-	return done, nil
+	return done, err
+}
+
+func (r *Resolver) reconcileAll(ctx context.Context, a Account) (done Reconciled, err error) {
+	// The regular turns must not take what is planned here.
+	r.reconciling.Lock()
+	defer r.reconciling.Unlock()
+	if err := r.store.PlanChecks(ctx, a.Name, r.now()); err != nil {
+		return done, err
+	}
+	for {
+		asked, found, err := r.reconcileSome(ctx, a)
+		done.Bills += asked
+		done.Found += found
+		if err != nil || asked < maxLookup {
+			return done, err
+		}
+	}
 }
 
 // reconcileSome asks about the bills of an account that are due to be asked about, as
-// many as the gateway tells about at a time. Its error is a [gateway.Error] if the
-// gateway did not answer; the bills are planned anew then too.
+// many as the gateway tells about at a time; asked is about how many it has answered.
+// The caller holds reconciling. The error is a [gateway.Error] if it did not answer about all; these are planned anew.
 func (r *Resolver) reconcileSome(ctx context.Context, a Account) (asked, found int, err error) {
-	r.reconciling.Lock()
-	defer r.reconciling.Unlock()
 	_, log := r.settings()
 	references, err := r.store.BillsToCheck(ctx, a.Name, r.now(), maxLookup)
 	if err != nil || len(references) == 0 {
@@ -112,7 +128,9 @@ func (r *Resolver) reconcileSome(ctx context.Context, a Account) (asked, found i
 		if err != nil {
 			return asked, found, fmt.Errorf("reconciling bill %s: %w", reference, err)
 		}
-		asked++
+		if answered || failed == nil {
+			asked++
+		}
 		found += n
 	}
 	return asked, found, failed

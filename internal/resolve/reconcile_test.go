@@ -2,6 +2,8 @@ package resolve
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -340,6 +342,31 @@ func TestWhatIsOldIsRemoved(t *testing.T) {
 			if got := column(shop, query); !slices.Equal(got, want) {
 				t.Errorf("%s: %v, want %v", query, got, want)
 			}
+		}
+	})
+}
+
+// One account whose gateway is out of order keeps no other from being asked about.
+func TestAnAccountIsAskedAboutThoughAnotherCannotBe(t *testing.T) {
+	inBubble(t, func(t *testing.T, shop *shop) {
+		shop.open("healthy")
+		for i, name := range []string{"a-broken", "z-broken"} {
+			shop.open(fmt.Sprintf("broken %d", i), func(b *bill.Bill) { b.Account = name })
+		}
+		shop.gateway.lookup = func(context.Context, string) (gateway.Info, error) { return gateway.Info{}, errUnknownOrder }
+		accounts := []Account{shop.account}
+		for _, name := range []string{"a-broken", "z-broken"} {
+			broken := shop.account
+			broken.Name = name
+			broken.Client = &fakeGateway{Client: shop.gateway.Client, lookup: func(context.Context, string) (gateway.Info, error) {
+				return gateway.Info{}, &gateway.Error{Failure: gateway.Unreachable, Err: errors.New("out of order")}
+			}}
+			accounts = append(accounts, broken)
+		}
+		shop.configure(accounts...)
+		done, err := shop.r.Reconcile(t.Context())
+		if done.Bills != 1 || err == nil || !strings.Contains(err.Error(), "a-broken") || !strings.Contains(err.Error(), "z-broken") {
+			t.Errorf("%+v %v", done, err)
 		}
 	})
 }

@@ -112,8 +112,11 @@ func newShop(t *testing.T) *shop {
 }
 
 // start starts a resolver, as the server does.
-func (shop *shop) start() {
-	shop.r = New(shop.s, time.Now)
+func (shop *shop) start() { shop.startAt(time.Now) }
+
+// startAt starts a resolver with a clock of its own.
+func (shop *shop) startAt(now func() time.Time) {
+	shop.r = New(shop.s, now)
 	shop.configure(shop.account)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(shop.t.Context()))
 	stopped := make(chan struct{})

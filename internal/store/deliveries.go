@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -33,6 +34,7 @@ type Delivery struct {
 	Type     string
 	Subject  string
 	Tries    int
+	Round    int // how often an operator has had its tries begin anew
 	Trace    string
 	Envelope []byte
 }
@@ -80,7 +82,7 @@ func (s *Store) DueDeliveries(ctx context.Context, account, upstream string, now
 	var list []Delivery
 	for rows.Next() {
 		var d Delivery
-		if err := rows.Scan(&d.Number, &d.Event, &d.Type, &d.Subject, &d.Tries, &d.Trace, &d.Envelope); err != nil {
+		if err := rows.Scan(&d.Number, &d.Event, &d.Type, &d.Subject, &d.Tries, &d.Round, &d.Trace, &d.Envelope); err != nil {
 			return nil, err
 		}
 		list = append(list, d)
@@ -96,9 +98,9 @@ func (s *Store) NextDelivery(ctx context.Context, account, upstream string, now 
 // A Try is the outcome of sending a delivery once.
 type Try struct {
 	Delivery int64
-	// Upstream is whom it was sent to. A delivery that was moved to another upstream
-	// meanwhile is left alone. Empty is the one that it has now.
-	Upstream string
+	// Round is that of the delivery when it was sent. The outcome of a try is void once
+	// the tries have begun anew.
+	Round int
 	// State is delivered, dead, or pending with the time of the next try.
 	State  string
 	DueAt  time.Time
@@ -118,8 +120,8 @@ func (s *Store) RecordTry(ctx context.Context, t Try, now time.Time) error {
 		changed, err := tx.execCount(`UPDATE deliveries AS d SET state = ?1, tries = tries + 1, last_status = ?3, last_error = ?4, updated_at = ?5,
 			due_at = CASE WHEN EXISTS (SELECT 1 FROM deliveries b WHERE b.account = d.account AND b.upstream = d.upstream
 				AND b.subject = d.subject AND b.state = 'pending' AND b.number < d.number) THEN NULL ELSE ?2 END
-			WHERE number = ?6 AND state = 'pending' AND (?7 = '' OR upstream = ?7)`,
-			t.State, due, t.Status, t.Error, ms(now), t.Delivery, t.Upstream)
+			WHERE number = ?6 AND state = 'pending' AND round = ?7`,
+			t.State, due, t.Status, t.Error, ms(now), t.Delivery, t.Round)
 		if err != nil || changed == 0 || t.State == PendingDelivery {
 			return err
 		}
@@ -134,7 +136,9 @@ func (s *Store) RecordTry(ctx context.Context, t Try, now time.Time) error {
 // RetryDelivery makes a delivery due again, with all its tries before it. With the
 // name of an upstream it moves to that upstream's queue of the same account. Behind
 // pending deliveries of the same subject that are older it waits for its turn; a
-// younger one that was due waits for it. An unknown delivery is ErrNotFound.
+// younger one that was due waits for it. The outcome of a try that is under way is void.
+// An unknown delivery is ErrNotFound; one of an event that the other upstream has
+// already is a [TakenError].
 func (s *Store) RetryDelivery(ctx context.Context, number int64, upstream string, now time.Time) error {
 	return s.Write(ctx, func(tx *Tx) error { return tx.retryDelivery(number, upstream, now) })
 }
@@ -148,7 +152,18 @@ func (tx *Tx) retryDelivery(number int64, upstream string, now time.Time) error 
 	if upstream != "" {
 		to.upstream = upstream
 	}
-	err = tx.exec(`UPDATE deliveries SET state = 'pending', upstream = ?, tries = 0, due_at = NULL, updated_at = ? WHERE number = ?`,
+	if to != from {
+		var other int64
+		err := tx.queryRow(`SELECT o.number FROM deliveries o JOIN deliveries d ON o.event = d.event AND o.upstream = ?
+			WHERE d.number = ? AND o.number <> d.number`, to.upstream, number).Scan(&other)
+		if err == nil {
+			return &TakenError{Upstream: to.upstream, Delivery: other}
+		}
+		if !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+	}
+	err = tx.exec(`UPDATE deliveries SET state = 'pending', upstream = ?, tries = 0, round = round + 1, due_at = NULL, updated_at = ? WHERE number = ?`,
 		to.upstream, ms(now), number)
 	if err != nil {
 		return err
@@ -159,6 +174,61 @@ func (tx *Tx) retryDelivery(number int64, upstream string, now time.Time) error 
 		}
 	}
 	return tx.settle(to, now)
+}
+
+// A TakenError says that an upstream has a delivery of the same event already.
+type TakenError struct {
+	Upstream string
+	Delivery int64
+}
+
+func (e *TakenError) Error() string {
+	return fmt.Sprintf("upstream %q has delivery %d of the same event; retry that one", e.Upstream, e.Delivery)
+}
+
+// A Redelivery is an event that upstreams are to be told again.
+type Redelivery struct {
+	Event     string
+	Upstreams []string
+}
+
+// Redeliver has events delivered once more, in their order: a delivery that is there
+// already begins its tries anew, others are added.
+func (s *Store) Redeliver(ctx context.Context, list []Redelivery, now time.Time) error {
+	return s.WriteInBackground(ctx, func(tx *Tx) error {
+		for _, r := range list {
+			if err := tx.redeliver(r, now); err != nil {
+				return err
+			}
+		}
+		tx.then(func() { signal(s.Outbox) })
+		return nil
+	})
+}
+
+func (tx *Tx) redeliver(r Redelivery, now time.Time) error {
+	var account, subject string
+	err := tx.queryRow("SELECT account, subject FROM events WHERE id = ?", r.Event).Scan(&account, &subject)
+	if errors.Is(err, sql.ErrNoRows) {
+		return ErrNotFound
+	}
+	if err != nil {
+		return err
+	}
+	for _, u := range r.Upstreams {
+		var number int64
+		err := tx.queryRow("SELECT number FROM deliveries WHERE event = ? AND upstream = ?", r.Event, u).Scan(&number)
+		switch {
+		case err == nil:
+			err = tx.retryDelivery(number, u, now)
+		case errors.Is(err, sql.ErrNoRows):
+			err = tx.addDelivery(r.Event, account, u, subject, now)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // A queue has the pending deliveries of one subject to one upstream.

@@ -41,7 +41,8 @@ func try(t *testing.T, s *Store, event, upstream, state string, next time.Time) 
 	if len(number) != 1 {
 		t.Fatalf("event %s has deliveries %v to %s", event, number, upstream)
 	}
-	if err := s.RecordTry(t.Context(), Try{Delivery: number[0], State: state, DueAt: next, Status: 500, Error: "answered 500"}, noon); err != nil {
+	round := column[int](t, s, "SELECT round FROM deliveries WHERE number = ?", number[0])
+	if err := s.RecordTry(t.Context(), Try{Delivery: number[0], Round: round[0], State: state, DueAt: next, Status: 500, Error: "answered 500"}, noon); err != nil {
 		t.Fatal(err)
 	}
 }

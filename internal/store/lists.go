@@ -13,13 +13,12 @@ import (
 // What operators look at. Lists begin with the newest and are read in pages: each goes
 // on before the last entry of the one before.
 
-// Bills returns bills, newest first, of a status unless that is empty, made before the
-// bill of a reference unless that is empty.
+// Bills returns bills, newest first, made before the bill of a reference unless that is
+// empty. With a status they are those that were opened and have come into it.
 func (s *Store) Bills(ctx context.Context, status bill.Status, before string, limit int) ([]*Record, error) {
-	query, args := "SELECT reference FROM bills", []any{}
-	where := " WHERE "
+	query, args, where := "SELECT reference FROM bills", []any{}, " WHERE "
 	if status != "" {
-		query, args, where = query+where+"status = ?", append(args, string(status)), " AND "
+		query, args, where = openBillsOfStatus, []any{string(status)}, " AND "
 	}
 	if before != "" {
 		if _, err := s.BillByReference(ctx, before); err != nil {
@@ -79,9 +78,15 @@ func (s *Store) EventsAbout(ctx context.Context, subject string, limit int) ([]S
 	return list, err
 }
 
+// leastOfID is how much of an event's id must be known to find it by the beginning.
+const leastOfID = len("evt_") + 8
+
 // EventByID returns the event with an id, or with an id that begins so if there is
 // only one, or ErrNotFound.
 func (s *Store) EventByID(ctx context.Context, id string) (StoredEvent, error) {
+	if len(id) < leastOfID {
+		return StoredEvent{}, ErrNotFound
+	}
 	// The characters of ids are all below the tilde.
 	list, err := s.events(ctx, "WHERE id >= ?1 AND id < ?1 || '~' ORDER BY id LIMIT 2", id)
 	switch {
@@ -93,10 +98,18 @@ func (s *Store) EventByID(ctx context.Context, id string) (StoredEvent, error) {
 	return list[0], nil
 }
 
-// EventsBetween returns the ids of events that happened from one time to another,
-// in the order in which they were stored, after the one of a number.
+// EventsBetween returns events that happened from one time to another, in the order in
+// which they were stored, after the one of a number.
 func (s *Store) EventsBetween(ctx context.Context, since, until time.Time, after int64, limit int) ([]StoredEvent, error) {
-	return s.events(ctx, "WHERE number > ? AND occurred_at >= ? AND occurred_at < ? ORDER BY number LIMIT ?", after, ms(since), ms(until), limit)
+	first := after + 1
+	if after == 0 {
+		var least sql.NullInt64
+		if err := s.queryRow(ctx, firstEventSince, ms(since), ms(until)).Scan(&least); err != nil || !least.Valid {
+			return nil, err
+		}
+		first = least.Int64
+	}
+	return s.events(ctx, eventsSince, first, ms(since), ms(until), limit)
 }
 
 func (s *Store) events(ctx context.Context, where string, args ...any) ([]StoredEvent, error) {
@@ -143,15 +156,16 @@ const deliveryColumns = `SELECT d.number, d.event, e.type, d.account, d.upstream
 // Deliveries returns deliveries, newest first, in a state and to an upstream unless
 // those are empty, with a number below before unless that is zero.
 func (s *Store) Deliveries(ctx context.Context, state, upstream string, before int64, limit int) ([]DeliveryRecord, error) {
-	query, args := deliveryColumns+"WHERE 1", []any{}
+	query, args := deliveryColumns, []any{}
 	switch state {
 	case "":
+		query += " WHERE 1"
 	case PendingDelivery:
-		query += " AND d.state = 'pending'" // as the partial index has it
+		query += pendingDeliveries
 	case Dead:
-		query += " AND d.state = 'dead'"
+		query += deadDeliveries
 	default:
-		query, args = query+" AND d.state = ?", append(args, state)
+		query, args = query+" WHERE d.state = ?", append(args, state)
 	}
 	if upstream != "" {
 		query, args = query+" AND d.upstream = ?", append(args, upstream)
@@ -263,7 +277,7 @@ type Count struct {
 
 // CountBills counts the bills that were opened, by status.
 func (s *Store) CountBills(ctx context.Context) ([]Count, error) {
-	rows, err := s.query(ctx, "SELECT account, status, count(*) FROM bills WHERE stage = 'open' GROUP BY account, status ORDER BY account, status")
+	rows, err := s.query(ctx, countBills)
 	if err != nil {
 		return nil, err
 	}
@@ -298,34 +312,4 @@ func (s *Store) CountUnresolved(ctx context.Context) (map[string]int64, error) {
 		counts[state] = n
 	}
 	return counts, rows.Err()
-}
-
-// AddDeliveries has an event delivered to upstreams once more: a delivery that is
-// there already is tried again from the start, others are added.
-func (s *Store) AddDeliveries(ctx context.Context, id string, upstreams []string, now time.Time) error {
-	return s.Write(ctx, func(tx *Tx) error {
-		var account, subject string
-		err := tx.queryRow("SELECT account, subject FROM events WHERE id = ?", id).Scan(&account, &subject)
-		if errors.Is(err, sql.ErrNoRows) {
-			return ErrNotFound
-		}
-		if err != nil {
-			return err
-		}
-		for _, u := range upstreams {
-			var number int64
-			err := tx.queryRow("SELECT number FROM deliveries WHERE event = ? AND upstream = ?", id, u).Scan(&number)
-			switch {
-			case err == nil:
-				err = tx.retryDelivery(number, u, now)
-			case errors.Is(err, sql.ErrNoRows):
-				err = tx.addDelivery(id, account, u, subject, now)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		tx.then(func() { signal(s.Outbox) })
-		return nil
-	})
 }

@@ -27,7 +27,7 @@ const (
 
 	nextCheck = `SELECT min(check_at) FROM bills WHERE account = ? AND check_at IS NOT NULL`
 
-	dueDeliveries = `SELECT d.number, d.event, e.type, d.subject, d.tries, e.trace, e.envelope
+	dueDeliveries = `SELECT d.number, d.event, e.type, d.subject, d.tries, d.round, e.trace, e.envelope
 		FROM deliveries d JOIN events e ON e.id = d.event
 		WHERE d.account = ? AND d.upstream = ? AND d.state = 'pending' AND d.due_at IS NOT NULL AND d.due_at <= ?
 		ORDER BY d.due_at, d.number LIMIT ?`
@@ -42,6 +42,19 @@ const (
 	countPending = `SELECT q.account, q.upstream, q.n, d.created_at FROM (
 			SELECT account, upstream, count(*) AS n, min(number) AS oldest FROM deliveries WHERE state = 'pending' GROUP BY account, upstream
 		) q JOIN deliveries d ON d.number = q.oldest`
+
+	// What is not over is little, so it has an index of its own.
+	pendingDeliveries = " WHERE d.state <> 'delivered' AND d.state = 'pending'"
+	deadDeliveries    = " WHERE d.state <> 'delivered' AND d.state = 'dead'"
+
+	openBillsOfStatus = "SELECT reference FROM bills WHERE stage = 'open' AND status = ?"
+
+	// Events are told again in the order in which they were stored. The least number of
+	// a span of time comes from an index of times; the plus keeps the rest from it.
+	firstEventSince = `SELECT min(number) FROM events WHERE occurred_at >= ? AND occurred_at < ?`
+	eventsSince     = `WHERE number >= ? AND +occurred_at >= ? AND +occurred_at < ? ORDER BY number LIMIT ?`
+
+	countBills = `SELECT account, status, count(*) FROM bills WHERE stage = 'open' GROUP BY status, account ORDER BY account, status`
 
 	countDead = `SELECT account, upstream, count(*), 0 FROM deliveries WHERE state = 'dead' GROUP BY account, upstream`
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -64,6 +65,64 @@ func TestAnUnknownDeliveryCannotBeRetried(t *testing.T) {
 	}
 }
 
+// An operator who has a delivery retried while a try of it is under way gets all its
+// tries, whatever the outcome of that one.
+func TestTheOutcomeOfATryFromBeforeARetryIsVoid(t *testing.T) {
+	for _, state := range []string{Dead, Delivered, PendingDelivery} {
+		s, _ := open(t)
+		addEvent(t, s, "a1", "a", "shop")
+		list, err := s.DueDeliveries(t.Context(), "default", "shop", noon, 10)
+		if err != nil || len(list) != 1 {
+			t.Fatal(list, err)
+		}
+		retry(t, s, list[0].Number, "", noon)
+		if err := s.RecordTry(t.Context(), Try{Delivery: list[0].Number, Round: list[0].Round, State: state, DueAt: noon.Add(time.Hour)}, noon); err != nil {
+			t.Fatal(err)
+		}
+		if got := due(t, s, "shop", noon); got != "a1" {
+			t.Errorf("%s: due are %q", state, got)
+		}
+	}
+}
+
+func TestAnEventIsNotMovedToAnUpstreamThatHasIt(t *testing.T) {
+	s, _ := open(t)
+	addEvent(t, s, "a1", "a", "old", "new")
+	taken := new(TakenError)
+	err := s.RetryDelivery(t.Context(), numberOf(t, s, "a1", "old"), "new", noon)
+	if !errors.As(err, &taken) || taken.Delivery != numberOf(t, s, "a1", "new") {
+		t.Errorf("got %v", err)
+	}
+	if got := column[string](t, s, "SELECT upstream FROM deliveries ORDER BY number"); strings.Join(got, " ") != "old new" {
+		t.Errorf("deliveries are to %v", got)
+	}
+}
+
+func TestEventsAreDeliveredAgainInTheirOrder(t *testing.T) {
+	s, _ := open(t)
+	for _, id := range []string{"a1", "a2"} {
+		addEvent(t, s, id, "a", "old")
+		try(t, s, id, "old", Delivered, noon)
+	}
+	list := []Redelivery{{"a1", []string{"old", "new"}}, {"a2", []string{"old", "new"}}}
+	if err := s.Redeliver(t.Context(), list, noon); err != nil {
+		t.Fatal(err)
+	}
+	for _, upstream := range []string{"old", "new"} {
+		for _, want := range []string{"a1", "a2", ""} {
+			if got := due(t, s, upstream, noon); got != want {
+				t.Errorf("%s: due are %q, want %q", upstream, got, want)
+			}
+			if want != "" {
+				try(t, s, want, upstream, Delivered, noon)
+			}
+		}
+	}
+	if err := s.Redeliver(t.Context(), []Redelivery{{"nothing", []string{"old"}}}, noon); !errors.Is(err, ErrNotFound) {
+		t.Errorf("an unknown event: %v", err)
+	}
+}
+
 func TestARetriedDeliveryKeepsTheOrderOfItsBill(t *testing.T) {
 	s, _ := open(t)
 	for _, id := range []string{"a1", "a2", "a3"} {
@@ -114,7 +173,7 @@ func TestDeliveriesOfAnUpstreamThatIsGoneMoveToAnother(t *testing.T) {
 		t.Errorf("after moving the second, due are %q and %q", old, now)
 	}
 	// A try of the old upstream that ends now says nothing about the new one.
-	err := s.RecordTry(t.Context(), Try{Delivery: two, Upstream: "old", State: Delivered}, noon)
+	err := s.RecordTry(t.Context(), Try{Delivery: two, State: Delivered}, noon)
 	if got := due(t, s, "new", noon); err != nil || got != "a2" {
 		t.Errorf("due are %q, %v", got, err)
 	}
@@ -178,7 +237,7 @@ func TestInEveryQueueTheFirstAloneIsDue(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, d := range list {
-				underWay = append(underWay, Try{Delivery: d.Number, Upstream: upstream})
+				underWay = append(underWay, Try{Delivery: d.Number, Round: d.Round})
 			}
 			did = "beginning tries"
 		case n < 8:
@@ -199,7 +258,13 @@ func TestInEveryQueueTheFirstAloneIsDue(t *testing.T) {
 				continue
 			}
 			number, upstream := 1+random.Int64N(added), pick("", "", "x", "y", "z")
-			retry(t, s, number, upstream, now)
+			err := s.RetryDelivery(t.Context(), number, upstream, now)
+			if errors.As(err, new(*TakenError)) {
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
 			did = fmt.Sprintf("retrying %d, %q", number, upstream)
 			if got := column[string](t, s, "SELECT state || ' ' || tries FROM deliveries WHERE number = ?", number); got[0] != "pending 0" {
 				t.Fatalf("step %d, %s: it is %s", step, did, got[0])
@@ -231,7 +296,7 @@ func TestInEveryQueueTheFirstAloneIsDue(t *testing.T) {
 						t.Fatalf("%s: %d comes after %d", key, d.Number, last[key])
 					}
 					last[key] = d.Number
-					if err := s.RecordTry(t.Context(), Try{Delivery: d.Number, Upstream: upstream, State: Delivered}, now); err != nil {
+					if err := s.RecordTry(t.Context(), Try{Delivery: d.Number, Round: d.Round, State: Delivered}, now); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -5,27 +5,29 @@ ALTER TABLE callbacks ADD COLUMN trace TEXT NOT NULL DEFAULT ''; -- W3C tracepar
 ALTER TABLE events ADD COLUMN trace TEXT NOT NULL DEFAULT ''; -- that of the callback it follows from
 
 CREATE INDEX bills_by_creation ON bills (created_at, reference);
-CREATE INDEX bills_by_status ON bills (status, created_at, reference);
+CREATE INDEX bills_by_status ON bills (stage, status, created_at, reference, account);
 CREATE INDEX events_by_subject ON events (subject, number);
 CREATE INDEX deliveries_dead ON deliveries (account, upstream, number) WHERE state = 'dead';
+CREATE INDEX deliveries_not_over ON deliveries (state, number) WHERE state <> 'delivered';
 
--- When this server was last seen alive, by account. Only kept while catch_up is on.
-CREATE TABLE heartbeats (
-	account TEXT PRIMARY KEY,
-	at      INTEGER NOT NULL
+-- How often an operator has had the tries begin anew. The outcome of a try from before
+-- then counts for nothing.
+ALTER TABLE deliveries ADD COLUMN round INTEGER NOT NULL DEFAULT 0;
+
+-- What catching up after an absence needs to know, by account, while catch_up is on.
+CREATE TABLE absences (
+	account  TEXT PRIMARY KEY,
+	alive_at INTEGER NOT NULL, -- when this server was last seen alive
+	from_at  INTEGER, -- the time whose callbacks are still to be asked for, NULL for none
+	until_at INTEGER,
+	tries    INTEGER NOT NULL DEFAULT 0 -- to ask for the beginning of it
 ) WITHOUT ROWID;
 
--- Spans of time whose callbacks the gateway is to send again, or was asked to.
+-- The requests of the last day to send callbacks again, which the gateway limits.
 CREATE TABLE resends (
-	number   INTEGER PRIMARY KEY,
 	account  TEXT NOT NULL,
+	asked_at INTEGER NOT NULL,
 	from_at  INTEGER NOT NULL,
 	until_at INTEGER NOT NULL,
-	state    TEXT NOT NULL, -- planned, asked, or dropped
-	tries    INTEGER NOT NULL DEFAULT 0,
-	tried_at INTEGER, -- the last time
-	problem  TEXT NOT NULL DEFAULT '' -- of the last try
-);
-
-CREATE INDEX resends_planned ON resends (account, number) WHERE state = 'planned';
-CREATE INDEX resends_by_age ON resends (until_at);
+	PRIMARY KEY (account, asked_at)
+) WITHOUT ROWID;

@@ -113,7 +113,7 @@ func TestAFreshStoreHasTheSchemaAndAReopenedOneKeepsWhatItHas(t *testing.T) {
 	if got := column[int](t, s, "PRAGMA user_version"); got[0] != len(migrations) {
 		t.Errorf("schema version is %d, want %d", got[0], len(migrations))
 	}
-	want := []string{"bills", "callbacks", "deliveries", "events", "heartbeats", "payments", "resends"}
+	want := []string{"absences", "bills", "callbacks", "deliveries", "events", "payments", "resends"}
 	if got := column[string](t, s, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name"); !slices.Equal(got, want) {
 		t.Errorf("tables are %q, want %q", got, want)
 	}

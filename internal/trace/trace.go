@@ -6,28 +6,47 @@ import (
 	"context"
 	"net/http"
 
-	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/contrib/propagators/autoprop"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 )
 
 // Transport adds to each request that belongs to a trace the headers that say so,
 // those that Caddy's tracing uses, and a span of its own where the trace is recorded
-// by this process. Other requests pass as they are.
+// by this process. Other requests pass as they are. OpenTelemetry's own transport is not
+// used because its spans tell the whole URL, and that of an upstream may hold a key.
 func Transport(base http.RoundTripper) http.RoundTripper {
-	return &transport{base: base, RoundTripper: otelhttp.NewTransport(base,
-		otelhttp.WithPropagators(autoprop.NewTextMapPropagator()),
-		otelhttp.WithFilter(func(r *http.Request) bool { return trace.SpanContextFromContext(r.Context()).IsValid() }),
-		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method + " " + r.URL.Host }),
-	)}
+	return &transport{base: base, propagator: autoprop.NewTextMapPropagator()}
 }
 
-// A transport lets the connections of the one below be closed. The wrapper of
-// OpenTelemetry hides them, and each reload would leave its own open.
 type transport struct {
-	http.RoundTripper
-	base http.RoundTripper
+	base       http.RoundTripper
+	propagator propagation.TextMapPropagator
+}
+
+const tracer = "github.com/caddy-ccpayment/caddy-ccpayment"
+
+// RoundTrip implements http.RoundTripper.
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	parent := trace.SpanFromContext(r.Context())
+	if !parent.SpanContext().IsValid() {
+		return t.base.RoundTrip(r)
+	}
+	ctx, span := parent.TracerProvider().Tracer(tracer).Start(r.Context(), r.Method+" "+r.URL.Hostname(),
+		trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(attribute.String("http.request.method", r.Method), attribute.String("server.address", r.URL.Hostname())))
+	defer span.End()
+	r = r.Clone(ctx) // a RoundTripper must not change the request
+	t.propagator.Inject(ctx, propagation.HeaderCarrier(r.Header))
+	resp, err := t.base.RoundTrip(r)
+	if err != nil {
+		span.SetStatus(codes.Error, "no answer")
+		return nil, err
+	}
+	span.SetAttributes(attribute.Int("http.response.status_code", resp.StatusCode))
+	return resp, nil
 }
 
 // CloseIdleConnections does what http.Client expects of a transport.
