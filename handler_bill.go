@@ -90,8 +90,8 @@ type Bill struct {
 	// Default: none
 	AllowOrigin []string `json:"allow_origin,omitempty"`
 
-	// Remark that the gateway keeps with the order. Placeholders are allowed.
-	// Default: none
+	// Remark that the gateway keeps with the order, of API v1 only. Placeholders are
+	// allowed. Default: none
 	Remark string `json:"remark,omitempty"`
 
 	app         *App

@@ -122,7 +122,7 @@ var orderV2 = gateway.Order{
 	ValidFor: time.Hour, ExpiresAt: time.Unix(1710243931, 999), Title: "2 × Field guide", ReturnURL: "https://shop.example.com/thanks/", NotifyURL: "https://shop.example.com/hooks",
 }
 
-var trxV2 = bill.Token{Crypto: "USDT", Network: "Tron", Chain: "TRX"}
+var trxV2 = bill.Token{Crypto: "USDT", Network: "Tron", Chain: "TRX", Contract: "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t"}
 
 const createRequest = `{"coinId":1280,"chain":"TRX","price":"50.00","fiatId":1033,"orderId":"testorderid1111","expiredAt":1710243931,"notifyUrl":"https://shop.example.com/hooks"}`
 
@@ -357,6 +357,7 @@ func TestACallbackOfV2IsCompleted(t *testing.T) {
 		{"failed on the list", "ApiDeposit", "Success", "", map[string]string{"/getAppOrderInfo": paid(`"status":"Failed"`)}, "", bill.Token{}, false},
 		{"failed", "ApiDeposit", "Failed", "", map[string]string{"/getAppOrderInfo": paid(`"status":"Failed"`)}, "50.015005", trxV2, false},
 		{"in another coin", "ApiDeposit", "Success", "", map[string]string{"/getAppOrderInfo": fmt.Sprintf(orderInfo, ""), "/getAppDepositRecord": record("")}, "7", bsc, false},
+		{"in another coin of the same name", "ApiDeposit", "Success", "", map[string]string{"/getAppOrderInfo": fmt.Sprintf(orderInfo, ""), "/getAppDepositRecord": strings.NewReplacer("1280", "9999", `"BSC"`, `"TRX"`).Replace(record(""))}, "7", bill.Token{Crypto: "USDT", Chain: "TRX", Contract: "0x55d398326f99059fF775485246999027B3197955"}, false},
 		{"of another order", "ApiDeposit", "Success", "", map[string]string{"/getAppOrderInfo": fmt.Sprintf(orderInfo, ""), "/getAppDepositRecord": strings.Replace(record(""), `"abc"`, `"xyz"`, 1)}, "", bill.Token{}, false},
 		{"nothing is known", "ApiDeposit", "Success", "", nil, "", bill.Token{}, false},
 		{"the order only", "ApiDeposit", "Success", "", map[string]string{"/getAppOrderInfo": fmt.Sprintf(orderInfo, "")}, "", bill.Token{}, false},

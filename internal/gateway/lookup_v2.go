@@ -350,7 +350,9 @@ func (c *v2) Complete(ctx context.Context, cb Callback) (Callback, error) {
 	}
 	coinID, _ := strconv.ParseInt(string(r.CoinID), 10, 64)
 	token := c.token(ctx, coinID, string(r.Chain), string(r.CoinSymbol))
-	token.Contract = string(r.Contract)
+	if token.Contract == "" {
+		token.Contract = string(r.Contract)
+	}
 	return cb.with(Seen{
 		ID:         string(r.RecordID),
 		Status:     seenStatusV2(r.Status),

@@ -222,6 +222,7 @@ func (c *v2) fetchCoins(ctx context.Context) (coinsV2, error) {
 				Networks map[string]struct {
 					Chain         text  `json:"chain"`
 					ChainFullName text  `json:"chainFullName"`
+					Contract      text  `json:"contract"`
 					Precision     text  `json:"precision"`
 					CanDeposit    *bool `json:"canDeposit"`
 				} `json:"networks"`
@@ -242,7 +243,12 @@ func (c *v2) fetchCoins(ctx context.Context) (coinsV2, error) {
 			chain := firstOf(n.Chain, text(name))
 			tokenID := TokenIDV2(id, string(chain))
 			coins.tokens[tokenID] = Listed{
-				Token:  bill.Token{Crypto: string(coin.Symbol), Network: string(firstOf(n.ChainFullName, chain)), Chain: string(chain)},
+				Token: bill.Token{
+					Crypto:   string(coin.Symbol),
+					Network:  string(firstOf(n.ChainFullName, chain)),
+					Chain:    string(chain),
+					Contract: string(n.Contract),
+				},
 				Logo:   string(coin.LogoURL),
 				Usable: strings.EqualFold(string(coin.Status), usable) && (n.CanDeposit == nil || *n.CanDeposit),
 			}
@@ -254,9 +260,9 @@ func (c *v2) fetchCoins(ctx context.Context) (coinsV2, error) {
 	return coins, nil
 }
 
-// token names a coin on a chain. Coins change their names (MATIC is POL now), and a
-// bill and its payments must be compared by the same one, so that of the list of coins
-// comes before the one that an answer tells.
+// token names a coin on a chain. Coins change their names (MATIC is POL now), two can
+// have the same, and a bill and its payments are compared by name and contract. So those
+// of the list of coins, by the coin's number, come before the name that an answer tells.
 func (c *v2) token(ctx context.Context, coinID int64, chain, told string) bill.Token {
 	t := bill.Token{Crypto: told, Chain: chain}
 	coins, err := c.coins.get(ctx, c.fetchCoins)
