@@ -127,7 +127,9 @@ func (r *Resolver) pay(tx *store.Tx, a Account, cb gateway.Callback, arrived tim
 		// The buyer chose the coin on the gateway's page. The first payment tells
 		// which, and the bill is bound to it.
 		rec.Pays, rec.Due = cb.Token, cb.Due
-		rec.Pays.Network = cb.Token.Chain
+		if rec.Pays.Network == "" {
+			rec.Pays.Network = cb.Token.Chain
+		}
 	}
 	if rec.Pays.Accepts(p.Token) {
 		p.Network = rec.Pays.Network
