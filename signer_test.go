@@ -83,6 +83,24 @@ func TestSignerRefuses(t *testing.T) {
 	}
 }
 
+func TestSignerThatVerifiesMilliseconds(t *testing.T) {
+	s := testSigner(t, apiV2, testSecret)
+	s.millis = true
+	body := []byte(`{"a":1}`)
+	_, stamp, _ := s.Sign(body)
+	if len(stamp) != 10 {
+		t.Errorf("signed at %s, and not in seconds", stamp)
+	}
+	for stamp, good := range map[string]bool{
+		"1677152490123": true, "1677152490": false, "0677152490123": false, "167715249012": false, "16771524901234": false, "16771524901２": false, "": false,
+	} {
+		at, err := s.Verify(testAppID, stamp, signV2(stamp, string(body)), body)
+		if good != (err == nil) || good && at.UnixMilli() != 1677152490123 {
+			t.Errorf("%q: %v, %v", stamp, at, err)
+		}
+	}
+}
+
 func TestSignerWithSeveralSecrets(t *testing.T) {
 	body := []byte(`{}`)
 	old, both, young := testSigner(t, apiV1, "old"), testSigner(t, apiV1, "new", "old"), testSigner(t, apiV1, "new")
