@@ -145,6 +145,7 @@ func (h *Bill) fail(w http.ResponseWriter, r *http.Request, err error) error {
 // writeProblem writes the plugin's own answer: RFC 9457 for programs, a page for
 // browsers.
 func (h *Bill) writeProblem(w http.ResponseWriter, r *http.Request, p *problem) error {
+	w.Header().Add("Vary", "Accept, Accept-Language")
 	if !wantsJSON(r) && !sendsJSON(r) {
 		return checkout.WriteProblem(w, checkout.Problem{
 			Status:     p.status,
@@ -153,6 +154,7 @@ func (h *Bill) writeProblem(w http.ResponseWriter, r *http.Request, p *problem) 
 			Retryable:  p.retryable,
 			SupportURL: h.SupportURL,
 			Prefix:     prefixOf(r),
+			Language:   checkout.Language(r.Header.Values("Accept-Language")),
 		})
 	}
 	body := struct {

@@ -53,7 +53,7 @@ var routes = []struct {
 	{routeQR, regexp.MustCompile(`/bills/` + billToken + `/qr\.(svg|png)$`)},
 	{routeBills, regexp.MustCompile(`/bills$`)},
 	{routeMethods, regexp.MustCompile(`/methods$`)},
-	{routeAsset, regexp.MustCompile(`/(checkout\.css)$`)},
+	{routeAsset, regexp.MustCompile(`/(checkout(?:-[a-z]+)?\.js|checkout\.css|messages/[A-Za-z0-9-]{1,35}\.json)$`)},
 }
 
 // findRoute reads a request's path. The prefix comes from the path as it was before

@@ -75,12 +75,13 @@ func (h *Bill) serveBill(w http.ResponseWriter, r *http.Request, rt route) error
 		return h.writeBill(w, http.StatusOK, b, rt.prefix)
 	}
 	private(w)
-	w.Header().Add("Vary", "Accept")
+	w.Header().Add("Vary", "Accept, Accept-Language")
 	if seconds, err := strconv.Atoi(r.URL.Query().Get("refresh")); err == nil && seconds >= 10 && seconds <= 600 {
 		// Only for those who ask for it: a page that moves by itself is a hindrance.
 		w.Header().Set("Refresh", strconv.Itoa(seconds))
 	}
 	l := h.links(b, rt.prefix)
+	l.Language = checkout.Language(r.Header.Values("Accept-Language"))
 	return checkout.WritePage(w, checkout.Describe(b, now(), l), l)
 }
 
@@ -227,5 +228,8 @@ func (h *Bill) serveEvents(w http.ResponseWriter, r *http.Request, rt route) err
 
 // serveAsset serves the files of the checkout.
 func serveAsset(w http.ResponseWriter, r *http.Request, rt route) error {
-	return checkout.WriteAsset(w, r, rt.name)
+	if !checkout.WriteAsset(w, r, rt.name) {
+		return errNotFound
+	}
+	return nil
 }

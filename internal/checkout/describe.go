@@ -18,6 +18,8 @@ type Links struct {
 	Network string
 	// Test marks bills of a simulated gateway, which nobody should pay.
 	Test bool
+	// Language is the tag of a language there are texts in, as Language chooses it.
+	Language string
 }
 
 // A Bill is the bill as the storefront API shows it.
@@ -42,6 +44,8 @@ type Bill struct {
 	ReturnURL  *string `json:"return_url"`
 	SupportURL *string `json:"support_url"`
 	Self       string  `json:"self"`
+	// Test is there for bills of a simulated gateway only.
+	Test bool `json:"test,omitempty"`
 }
 
 // Money is an amount in a denominated currency.
@@ -74,8 +78,9 @@ type Payment struct {
 	Crypto  string             `json:"crypto"`
 	Network string             `json:"network"`
 	TxID    string             `json:"txid"`
-	// Counted is false for what does not add to the bill, like another coin.
-	Counted bool `json:"-"`
+	// NotCounted is there for what was confirmed and does not add to the bill, like
+	// another coin.
+	NotCounted bool `json:"not_counted,omitempty"`
 }
 
 // Describe shows a bill as it stands at a time. All decisions are made here: a page
@@ -108,6 +113,7 @@ func Describe(b *bill.Bill, now time.Time, l Links) Bill {
 		ReturnURL:  optional(l.ReturnURL),
 		SupportURL: optional(l.SupportURL),
 		Self:       l.Prefix + "/bills/" + b.Token,
+		Test:       l.Test,
 	}
 	if l.Network != "" && b.Pays.Network != "" {
 		out.Pay.Network = optional(l.Network)
@@ -128,7 +134,8 @@ func Describe(b *bill.Bill, now time.Time, l Links) Bill {
 			network = p.Chain
 		}
 		out.Payments = append(out.Payments, Payment{
-			ID: p.ID, Status: p.Status, Amount: p.Amount.String(), Crypto: p.Crypto, Network: network, TxID: p.TxID, Counted: b.Counts(p),
+			ID: p.ID, Status: p.Status, Amount: p.Amount.String(), Crypto: p.Crypto, Network: network, TxID: p.TxID,
+			NotCounted: p.Status == bill.Success && !b.Counts(p),
 		})
 	}
 	return out

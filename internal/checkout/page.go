@@ -2,12 +2,9 @@ package checkout
 
 import (
 	"bytes"
-	"crypto/sha256"
 	_ "embed"
-	"encoding/hex"
 	"html/template"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/bill"
@@ -19,27 +16,42 @@ var pageHTML string
 //go:embed problem.html
 var problemHTML string
 
-//go:embed checkout.css
-var stylesheet []byte
-
 // policy is the pages' content security policy: nothing but this server's own
 // style and images, no script, no frame.
 const policy = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 
-var functions = template.FuncMap{
-	"t":      texts.text,
-	"groups": groups,
-	"utc":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") },
-	"iso":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-	// The templates see addresses of known schemes only, so that html/template
-	// leaves them alone instead of taking "bitcoin:" for an attack.
-	"wallet": func(uri string) template.URL { return template.URL(uri) },
+// pages are the templates of one language.
+type pages struct{ bill, problem *template.Template }
+
+var allPages = parsePages()
+
+func parsePages() map[string]pages {
+	all := make(map[string]pages)
+	for lang, m := range texts {
+		functions := template.FuncMap{
+			"t":      m.text,
+			"groups": groups,
+			"utc":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") },
+			"iso":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+			// The templates see addresses of known schemes only, so that html/template
+			// leaves them alone instead of taking "bitcoin:" for an attack.
+			"wallet": func(uri string) template.URL { return template.URL(uri) },
+		}
+		parse := func(name, text string) *template.Template {
+			return template.Must(template.New(name).Funcs(functions).Parse(text))
+		}
+		all[lang] = pages{parse("page", pageHTML), parse("problem", problemHTML)}
+	}
+	return all
 }
 
-var (
-	pageTemplate    = template.Must(template.New("page").Funcs(functions).Parse(pageHTML))
-	problemTemplate = template.Must(template.New("problem").Funcs(functions).Parse(problemHTML))
-)
+// pagesIn returns the templates of a language.
+func pagesIn(lang string) pages {
+	if p, ok := allPages[lang]; ok {
+		return p
+	}
+	return allPages[fallback]
+}
 
 // view is what the bill's page shows.
 type view struct {
@@ -50,15 +62,13 @@ type view struct {
 	PaidInFull       bool
 	Failed           bool
 	Minutes          int64
-	Test             bool
 }
 
 // WritePage writes the page of a bill. It needs no JavaScript.
 func WritePage(w http.ResponseWriter, b Bill, l Links) error {
 	v := view{
 		Bill:       b,
-		Style:      styleURL(l.Prefix),
-		Test:       l.Test,
+		Style:      assetURL(l.Prefix, "checkout.css"),
 		Heading:    "heading." + string(b.Status),
 		PaidInFull: b.Status.PaidInFull(),
 		Minutes:    (b.ExpiresIn + 59) / 60,
@@ -72,34 +82,46 @@ func WritePage(w http.ResponseWriter, b Bill, l Links) error {
 	for _, p := range b.Payments {
 		v.Failed = v.Failed || p.Status == bill.Failed
 	}
-	return write(w, http.StatusOK, pageTemplate, v)
+	return write(w, http.StatusOK, pagesIn(l.Language).bill, l.Language, v)
 }
 
 // A Problem is an error as a buyer sees it.
 type Problem struct {
-	Status     int
-	Code       string
+	Status int
+	Code   string
+	// Detail is in English. Readers of other languages get the text of the code.
 	Detail     string
 	Retryable  bool
 	SupportURL string
 	Prefix     string
+	Language   string
 	Style      string
 }
 
 // WriteProblem writes the page of a problem.
 func WriteProblem(w http.ResponseWriter, p Problem) error {
-	p.Style = styleURL(p.Prefix)
-	return write(w, p.Status, problemTemplate, p)
+	p.Style = assetURL(p.Prefix, "checkout.css")
+	if m, ok := texts[p.Language]; ok && p.Language != fallback {
+		detail, ok := m["problem."+p.Code]
+		if !ok {
+			detail = m["problem.other"]
+		}
+		p.Detail = detail
+	}
+	return write(w, p.Status, pagesIn(p.Language).problem, p.Language, p)
 }
 
 // write renders the whole page before the first byte of it is sent.
-func write(w http.ResponseWriter, status int, t *template.Template, data any) error {
+func write(w http.ResponseWriter, status int, t *template.Template, lang string, data any) error {
 	var page bytes.Buffer
 	if err := t.Execute(&page, data); err != nil {
 		return err
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
+	if lang != "" {
+		h.Set("Content-Language", lang)
+	}
 	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
@@ -115,28 +137,4 @@ func groups(s string) []string {
 		list, s = append(list, s[:4]), s[4:]
 	}
 	return append(list, s)
-}
-
-// styleHash names the content of the stylesheet.
-var styleHash = func() string {
-	sum := sha256.Sum256(stylesheet)
-	return hex.EncodeToString(sum[:8])
-}()
-
-// styleURL is the stylesheet's address. It changes with the content, so that the
-// file itself can be kept for as long as a browser likes.
-func styleURL(prefix string) string { return prefix + "/checkout.css?v=" + styleHash }
-
-// WriteAsset serves a file of the checkout.
-func WriteAsset(w http.ResponseWriter, r *http.Request, name string) error {
-	h := w.Header()
-	h.Set("Content-Type", "text/css; charset=utf-8")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("ETag", `"`+styleHash+`"`)
-	h.Set("Cache-Control", "public, max-age=3600")
-	if strings.Contains(r.URL.RawQuery, styleHash) {
-		h.Set("Cache-Control", "public, max-age=31536000, immutable")
-	}
-	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(stylesheet))
-	return nil
 }

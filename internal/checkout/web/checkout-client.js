@@ -1,0 +1,324 @@
+// @ts-check
+
+/** @typedef {import('./checkout.js').Bill} Bill */
+/** @typedef {'live' | 'retrying' | 'offline' | 'gone'} Connection */
+/** The texts of one language by key. @typedef {Record<string, string>} Words */
+
+/**
+ * The address of a file beside this one, in the same version.
+ * @param {string} name
+ */
+export function beside(name) {
+  const here = new URL(import.meta.url);
+  return new URL(name + here.search, here).href;
+}
+
+/** @type {Map<string, Promise<Words>>} */
+const loading = new Map();
+
+/**
+ * Loads the texts of a language, once for the whole page. The server knows which
+ * languages there are and sends the nearest.
+ * @param {string} language
+ * @returns {Promise<Words>}
+ */
+export function words(language) {
+  let texts = loading.get(language);
+  if (!texts) {
+    texts = fetch(beside(`messages/${encodeURIComponent(language)}.json`)).then((response) => response.json());
+    // A failure is not remembered, so that the next one who asks tries again.
+    texts.catch(() => loading.delete(language));
+    loading.set(language, texts);
+  }
+  return texts;
+}
+
+/**
+ * The language that the nearest ancestor names, through shadow roots too.
+ * @param {Element} element
+ */
+export function languageOf(element) {
+  let at = element;
+  for (;;) {
+    const named = at.closest('[lang]');
+    if (named) return named.getAttribute('lang') || 'en';
+    const root = at.getRootNode();
+    if (!(root instanceof ShadowRoot)) return navigator.language;
+    at = root.host;
+  }
+}
+
+/** The waits before an order whose answer was lost is sent again, in ms. */
+const AGAIN = [1000, 3000];
+
+/** How long the answer to an order may take, in ms. The gateway is asked in between. */
+const ORDER_LIMIT = 40000;
+
+/** An order that was not taken, with the code of the storefront API. */
+export class Refusal extends Error {
+  /**
+   * @param {string} code
+   * @param {boolean} retryable
+   */
+  constructor(code, retryable) {
+    super(code);
+    this.code = code;
+    this.retryable = retryable;
+  }
+}
+
+/** 128 random bits. Unlike randomUUID this is there on plain HTTP too. */
+export function randomKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/**
+ * Sends an order. When no answer comes, nobody knows whether a bill was made, so
+ * the order is sent again with the same key, which cannot make a second one.
+ * @param {string} address
+ * @param {string} body
+ * @param {string} key
+ * @param {AbortSignal} signal
+ * @returns {Promise<Bill>}
+ */
+export async function placeOrder(address, body, key, signal) {
+  for (const wait of [...AGAIN, 0]) {
+    try {
+      const response = await fetch(address, {
+        method: 'POST',
+        headers: { Accept: 'application/json', 'Content-Type': 'application/x-www-form-urlencoded', 'Idempotency-Key': key },
+        body,
+        signal: AbortSignal.any([signal, AbortSignal.timeout(ORDER_LIMIT)]),
+      });
+      // What is not JSON is some proxy's page, not the shop's answer.
+      const answer = await response.json();
+      if (response.ok) return answer;
+      throw new Refusal(`${answer.code}`, answer.retryable === true);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof Refusal) throw error;
+    }
+    if (wait) await pause(wait);
+  }
+  throw new Refusal('offline', true);
+}
+
+/**
+ * Waits, and while the device is offline until it is back.
+ * @param {number} ms
+ */
+async function pause(ms) {
+  await new Promise((resolve) => setTimeout(resolve, ms));
+  if (!navigator.onLine) await new Promise((resolve) => addEventListener('online', resolve, { once: true }));
+}
+
+/** Seconds between questions while there is no stream. */
+const WAITS = [5, 10, 30];
+
+/** A stream that says nothing for so long is dead: the server beats every 25 s. */
+const SILENCE = 60000;
+
+/** How long an answer may take, in ms. */
+const LIMIT = 15000;
+
+/** A page that nobody looks at stops after this time, and asks when it is seen again. */
+const HIDDEN = 300000;
+
+/**
+ * The one follower of the page that has the stream. Browsers open six connections to
+ * a server at most, and the shop's own pages need some; the others ask in turns.
+ * @type {Follower | null}
+ */
+let streaming = null;
+
+/**
+ * Follows a bill: with a stream where there is one, by asking where there is none.
+ * Both bring whole bills, so that nothing is lost when one takes over.
+ */
+export class Follower {
+  #address;
+  #show;
+  #tell;
+  #stop = new AbortController();
+  /** @type {Bill | null} */
+  #last = null;
+  /** @type {EventSource | null} */
+  #source = null;
+  /** @type {AbortController | null} */
+  #asking = null;
+  #asked = 0;
+  #failed = 0;
+  #asleep = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #next;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #silence;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #away;
+
+  /**
+   * @param {string} address of the bill
+   * @param {(bill: Bill) => void} show is given every bill that is news
+   * @param {(connection: Connection) => void} tell
+   */
+  constructor(address, show, tell) {
+    this.#address = address;
+    this.#show = show;
+    this.#tell = tell;
+  }
+
+  /** @param {Bill | null} bill as it is known already */
+  start(bill) {
+    const { signal } = this.#stop;
+    const on = (/** @type {EventTarget} */ target, /** @type {string} */ name, /** @type {(event: any) => void} */ act) =>
+      target.addEventListener(name, act, { signal });
+    on(window, 'online', () => this.#wake());
+    on(window, 'offline', () => this.#tell('offline'));
+    on(window, 'pagehide', () => this.#sleep());
+    // A page from the back/forward cache believes that its stream is open.
+    on(window, 'pageshow', (event) => event.persisted && this.#wake());
+    on(document, 'resume', () => this.#wake());
+    on(document, 'visibilitychange', () => {
+      clearTimeout(this.#away);
+      if (document.hidden) this.#away = setTimeout(() => this.#sleep(), HIDDEN);
+      else this.#wake();
+    });
+    if (!bill) {
+      this.refresh();
+      return;
+    }
+    this.#take(bill);
+    this.#open();
+    this.#plan();
+  }
+
+  stop() {
+    this.#stop.abort();
+    this.#sleep();
+    clearTimeout(this.#away);
+  }
+
+  get #ended() {
+    return this.#stop.signal.aborted;
+  }
+
+  /** Asks for the bill now. */
+  async refresh() {
+    if (this.#ended) return;
+    this.#asking?.abort();
+    clearTimeout(this.#next);
+    const asking = this.#asking = new AbortController();
+    let after = 0;
+    try {
+      const response = await fetch(this.#address, {
+        headers: { Accept: 'application/json' },
+        cache: 'no-store',
+        signal: AbortSignal.any([asking.signal, AbortSignal.timeout(LIMIT)]),
+      });
+      if (response.status === 404) {
+        this.stop();
+        this.#tell('gone');
+        return;
+      }
+      after = Number(response.headers.get('Retry-After')) || 0;
+      if (!response.ok) throw response;
+      const bill = await response.json();
+      if (this.#asking !== asking || this.#ended) return;
+      this.#asked++;
+      this.#failed = 0;
+      this.#tell('live');
+      this.#take(bill);
+      this.#open();
+    } catch {
+      // Another question has taken the place of this one.
+      if (this.#asking !== asking || this.#ended) return;
+      this.#failed++;
+      this.#tell(navigator.onLine ? 'retrying' : 'offline');
+    }
+    this.#plan(after);
+  }
+
+  /** @param {Bill} bill */
+  #take(bill) {
+    const last = this.#last;
+    // Stream and answers can cross. Time runs one way, so of two bills with one
+    // number that with less time left is the later.
+    if (last && (bill.seq < last.seq || bill.seq === last.seq && bill.expires_in > last.expires_in)) return;
+    this.#last = bill;
+    if (bill.final) this.stop();
+    this.#show(bill);
+  }
+
+  /** Opens the stream unless it is open or on its way. */
+  #open() {
+    if (this.#ended || this.#asleep || streaming && streaming !== this) return;
+    if (this.#source && this.#source.readyState !== EventSource.CLOSED) return;
+    streaming = this;
+    const source = new EventSource(`${this.#address}/events`);
+    this.#source = source;
+    const alive = () => {
+      if (this.#source !== source) return;
+      this.#asked = this.#failed = 0;
+      clearTimeout(this.#next);
+      clearTimeout(this.#silence);
+      this.#silence = setTimeout(() => {
+        this.#close();
+        this.refresh();
+      }, SILENCE);
+      this.#tell('live');
+    };
+    source.addEventListener('open', alive);
+    source.addEventListener('beat', alive);
+    source.addEventListener('bill', (event) => {
+      alive();
+      if (this.#source === source) this.#take(JSON.parse(event.data));
+    });
+    source.addEventListener('error', () => {
+      if (this.#source !== source) return;
+      clearTimeout(this.#silence);
+      // The browser tries again by itself, but never after a status like 503.
+      if (source.readyState === EventSource.CLOSED) this.#close();
+      this.#plan();
+    });
+  }
+
+  #close() {
+    clearTimeout(this.#silence);
+    this.#source?.close();
+    this.#source = null;
+    if (streaming === this) streaming = null;
+  }
+
+  /**
+   * Plans the next question, which is needed only while there is no stream.
+   * @param {number} [atLeast] in seconds
+   */
+  #plan(atLeast = 0) {
+    clearTimeout(this.#next);
+    if (this.#ended || this.#asleep || this.#source?.readyState === EventSource.OPEN) return;
+    const slow = this.#last && !this.#last.payable && !this.#last.confirming;
+    const step = slow ? 2 : this.#failed > 2 ? 2 : Math.min(this.#asked, 1);
+    // Many pages lose their stream at once when a server restarts.
+    const seconds = Math.max(atLeast, WAITS[step] * (0.8 + 0.4 * Math.random()));
+    this.#next = setTimeout(() => {
+      if (slow && document.hidden) return; // becoming visible asks
+      this.refresh();
+    }, seconds * 1000);
+  }
+
+  #sleep() {
+    this.#asleep = true;
+    clearTimeout(this.#next);
+    this.#asking?.abort();
+    this.#asking = null;
+    this.#close();
+  }
+
+  #wake() {
+    if (this.#ended) return;
+    this.#asleep = false;
+    this.#asked = this.#failed = 0;
+    this.#close();
+    this.refresh();
+  }
+}

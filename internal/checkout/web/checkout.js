@@ -1,0 +1,411 @@
+// @ts-check
+
+import { beside, Follower, languageOf, placeOrder, randomKey, Refusal, words } from './checkout-client.js';
+import { button, make, stateOf, View } from './checkout-view.js';
+
+/**
+ * A bill as the storefront API shows it. Amounts are texts and stay texts.
+ * @typedef {object} Bill
+ * @property {string} token
+ * @property {string} reference
+ * @property {number} seq
+ * @property {string} status
+ * @property {boolean} confirming
+ * @property {boolean} payable
+ * @property {boolean} final
+ * @property {string | null} message
+ * @property {{id: string, name: string, quantity: number, price: string}[]} items
+ * @property {{amount: string, currency: string}} price
+ * @property {Pay} pay
+ * @property {Payment[]} payments
+ * @property {string} created_at
+ * @property {string} expires_at
+ * @property {number} expires_in
+ * @property {string | null} return_url
+ * @property {string | null} support_url
+ * @property {string} self
+ * @property {boolean} [test]
+ */
+
+/**
+ * @typedef {object} Pay
+ * @property {string | null} crypto
+ * @property {string | null} network
+ * @property {string | null} address
+ * @property {string | null} memo
+ * @property {string | null} amount
+ * @property {string} paid
+ * @property {string | null} due
+ * @property {string | null} uri
+ * @property {string | null} qr
+ * @property {string} [payment_url]
+ */
+
+/**
+ * @typedef {object} Payment
+ * @property {string} id
+ * @property {string} status
+ * @property {string} amount
+ * @property {string} crypto
+ * @property {string} network
+ * @property {string} txid
+ * @property {boolean} [not_counted]
+ */
+
+/** A bill as the address of a page may name it. */
+const TOKEN = /^[\w-]{22}$/;
+
+/**
+ * What the element tells the page: `ccpayment-bill` with every bill that is news,
+ * `ccpayment-status` when the state changes, `ccpayment-error` when there is no bill.
+ * It is for display. Goods are released by the events that the server sends.
+ */
+export class CheckoutEvent extends Event {
+  /**
+   * @param {string} name
+   * @param {{bill?: Bill, previous?: string, code?: string, retryable?: boolean}} details
+   */
+  constructor(name, details) {
+    super(`ccpayment-${name}`, { bubbles: true, composed: true });
+    Object.assign(this, details);
+  }
+}
+
+/**
+ * Turns the shop's form into a checkout in its place.
+ *
+ * @summary A form that becomes a crypto checkout.
+ * @attr bill - token of a bill that exists
+ * @attr endpoint - address of the bills; default: the form's action
+ * @attr theme - light, dark or auto (the reader's preference); default: the page's color-scheme
+ * @attr resume - fragment (default), session or none: where a reload finds the bill
+ * @attr state - set by the element: idle, creating, error, confirming or the bill's status
+ * @event ccpayment-bill
+ * @event ccpayment-status
+ * @event ccpayment-error
+ * @slot - the form
+ * @slot heading - above the checkout
+ * @slot paid - shown once nothing is owed
+ * @slot footer - below the checkout
+ * @csspart panel heading state instruction warning qr amount address memo button wallet timer status problem
+ */
+export class CCPaymentCheckoutElement extends HTMLElement {
+  static observedAttributes = ['bill', 'endpoint'];
+
+  #root = this.attachShadow({ mode: 'open' });
+  #form = make('slot');
+  #sheet = make('link');
+  #problem = make('div', 'problem');
+  /** @type {View | null} */
+  #view = null;
+  /** @type {Follower | null} */
+  #follower = null;
+  /** @type {Bill | null} */
+  #bill = null;
+  /** @type {AbortController | null} */
+  #ordering = null;
+  #cart = '';
+  #key = '';
+  /** @type {{form: HTMLFormElement, submitter: HTMLElement | null} | null} */
+  #sent = null;
+  #connected = false;
+
+  constructor() {
+    super();
+    this.#sheet.rel = 'stylesheet';
+    this.#sheet.href = beside('checkout.css');
+    this.#problem.setAttribute('role', 'alert');
+    this.#root.append(this.#sheet, this.#form, this.#problem);
+    this.addEventListener('submit', (event) => this.#submit(event));
+  }
+
+  /**
+   * Defines the element, unless this page has one of that name already.
+   * @param {string} [tag]
+   * @param {CustomElementRegistry} [registry]
+   */
+  static define(tag = 'ccpayment-checkout', registry = customElements) {
+    if (!registry.get(tag)) registry.define(tag, this);
+    return this;
+  }
+
+  /** The bill as it was last seen. */
+  get bill() {
+    return this.#bill;
+  }
+
+  /** Asks the shop how the bill stands. */
+  async refresh() {
+    await this.#follower?.refresh();
+  }
+
+  connectedCallback() {
+    // Moved within the page: nothing has ended.
+    if (this.#connected) return;
+    this.#connected = true;
+    // What a click will need is fetched now, so that nothing stands between the
+    // shop's answer and the address.
+    words(languageOf(this)).catch(() => {});
+    const token = this.getAttribute('bill') ?? this.#remembered();
+    if (token) this.#open(token);
+    else this.#setState('idle');
+  }
+
+  disconnectedCallback() {
+    queueMicrotask(() => {
+      if (this.isConnected || !this.#connected) return;
+      this.#connected = false;
+      this.#close();
+    });
+  }
+
+  /**
+   * @param {string} name
+   * @param {string | null} old
+   * @param {string | null} value
+   */
+  attributeChangedCallback(name, old, value) {
+    if (!this.#connected || old === value || name === 'bill' && value === (this.#bill?.token ?? null)) return;
+    const token = this.getAttribute('bill');
+    this.#close();
+    if (token) this.#open(token);
+    else this.#reset();
+  }
+
+  /** @param {string} state */
+  #setState(state) {
+    this.setAttribute('state', state);
+  }
+
+  /** The address of the bills. Modules live beside them. */
+  get #endpoint() {
+    const form = this.querySelector('form');
+    const named = this.getAttribute('endpoint') ?? this.#sent?.form.getAttribute('action') ?? form?.getAttribute('action');
+    return new URL(named || beside('bills'), named ? this.baseURI : undefined).href.replace(/[?#].*/, '').replace(/\/$/, '');
+  }
+
+  /** The view, with its texts and its style. */
+  async #ready() {
+    const texts = await words(languageOf(this));
+    if (!this.#sheet.sheet) {
+      // Nobody should see the panel without its style, nor wait for it without end.
+      await new Promise((resolve) => {
+        this.#sheet.addEventListener('load', resolve, { once: true });
+        this.#sheet.addEventListener('error', resolve, { once: true });
+        setTimeout(resolve, 3000);
+      });
+    }
+    if (!this.#view) {
+      const view = new View(texts, (action) => this.#act(action));
+      view.panel.hidden = true;
+      this.#root.append(view.panel, view.status, view.alert);
+      this.#view = view;
+    }
+    return { view: this.#view, texts };
+  }
+
+  /** @param {SubmitEvent} event */
+  #submit(event) {
+    const form = event.target;
+    if (event.defaultPrevented || !(form instanceof HTMLFormElement) || form.getAttribute('method')?.toLowerCase() !== 'post') return;
+    event.preventDefault();
+    this.#order(form, event.submitter);
+  }
+
+  /**
+   * Orders what the form says. While an order is under way, another click is part
+   * of the same.
+   * @param {HTMLFormElement} form
+   * @param {HTMLElement | null} submitter
+   */
+  async #order(form, submitter) {
+    if (this.#ordering) return;
+    const ordering = new AbortController();
+    this.#ordering = ordering;
+    this.#sent = { form, submitter };
+    this.#problem.replaceChildren();
+    this.#setState('creating');
+    const fields = [...new FormData(form, submitter)].map(([name, value]) => [name, String(value)]);
+    const body = new URLSearchParams(fields).toString();
+    // One key for one order: a repetition gets the bill that there is, a changed
+    // order another.
+    if (body !== this.#cart) {
+      this.#cart = body;
+      this.#key = randomKey();
+    }
+    /** @type {View} */
+    let view;
+    try {
+      ({ view } = await this.#ready());
+    } catch {
+      // Without its texts this element can do nothing; the form still can.
+      this.#ordering = null;
+      HTMLFormElement.prototype.submit.call(form);
+      return;
+    }
+    view.creating();
+    this.#showPanel(true);
+    view.heading.focus();
+    const offline = () => view.tell('offline');
+    const online = () => view.tell('');
+    addEventListener('offline', offline, { signal: ordering.signal });
+    addEventListener('online', online, { signal: ordering.signal });
+    if (!navigator.onLine) offline();
+    try {
+      const bill = await placeOrder(this.#endpoint, body, this.#key, ordering.signal);
+      this.#follow(bill.token, bill);
+    } catch (error) {
+      if (ordering.signal.aborted) return;
+      const refusal = error instanceof Refusal ? error : new Refusal('other', false);
+      if (!refusal.retryable) this.#cart = '';
+      await this.#fail(refusal);
+    } finally {
+      ordering.abort();
+      if (this.#ordering === ordering) this.#ordering = null;
+    }
+  }
+
+  /**
+   * Goes back to the form and says why.
+   * @param {Refusal} refusal
+   */
+  async #fail(refusal) {
+    const { texts } = await this.#ready();
+    this.#showPanel(false);
+    const retry = button(texts.retry, () => this.#sent && this.#order(this.#sent.form, this.#sent.submitter));
+    this.#problem.lang = texts.lang;
+    this.#problem.dir = texts.dir;
+    this.#problem.replaceChildren(make('b', '', texts['problem.title']),
+      make('p', '', texts[`problem.${refusal.code}`] ?? texts['problem.other']), ...(refusal.retryable ? [retry] : []));
+    this.#setState('error');
+    (refusal.retryable ? retry : this.#sent?.submitter)?.focus();
+    this.dispatchEvent(new CheckoutEvent('error', { code: refusal.code, retryable: refusal.retryable }));
+  }
+
+  /**
+   * Shows a bill that exists.
+   * @param {string} token
+   */
+  async #open(token) {
+    try {
+      await this.#ready();
+    } catch {
+      return; // the form is there
+    }
+    if (this.#connected) this.#follow(token, null);
+  }
+
+  /**
+   * @param {string} token
+   * @param {Bill | null} bill
+   */
+  #follow(token, bill) {
+    this.#follower?.stop();
+    const address = `${this.#endpoint}/${encodeURIComponent(token)}`;
+    this.#follower = new Follower(address, (news) => this.#show(news), (connection) => {
+      if (connection !== 'gone') return this.#view?.tell(this.#bill ? connection : '');
+      if (this.#bill) return;
+      this.#reset();
+      this.dispatchEvent(new CheckoutEvent('error', { code: 'not_found', retryable: false }));
+    });
+    this.#follower.start(bill);
+  }
+
+  /** @param {Bill} bill */
+  #show(bill) {
+    const previous = this.getAttribute('state') ?? 'idle';
+    const first = this.#bill?.token !== bill.token;
+    this.#bill = bill;
+    if (first) {
+      this.setAttribute('bill', bill.token);
+      this.#remember(bill.token);
+    }
+    this.#view?.show(bill, (address) => new URL(address, this.#endpoint).href);
+    this.#showPanel(true);
+    const state = stateOf(bill);
+    this.#setState(state);
+    this.dispatchEvent(new CheckoutEvent('bill', { bill }));
+    if (state !== previous) this.dispatchEvent(new CheckoutEvent('status', { bill, previous }));
+  }
+
+  /** @param {boolean} shown */
+  #showPanel(shown) {
+    this.#form.hidden = shown;
+    if (this.#view) this.#view.panel.hidden = !shown;
+  }
+
+  /** @param {import('./checkout-view.js').Action} action */
+  #act(action) {
+    if (action === 'ask') {
+      this.refresh();
+      return;
+    }
+    this.#reset();
+    (this.#sent?.submitter ?? this.querySelector('button'))?.focus();
+  }
+
+  /** Ends whatever is under way. */
+  #close() {
+    this.#ordering?.abort();
+    this.#ordering = null;
+    this.#follower?.stop();
+    this.#follower = null;
+    this.#view?.stop();
+  }
+
+  /** Goes back to the form, for another order. */
+  #reset() {
+    this.#close();
+    this.#bill = null;
+    this.#cart = '';
+    this.#problem.replaceChildren();
+    this.#showPanel(false);
+    this.#remember('');
+    this.removeAttribute('bill');
+    this.#setState('idle');
+  }
+
+  /** Where a reload finds the bill of this element and no other's. */
+  get #place() {
+    return `ccpayment-${this.id || [...document.querySelectorAll(this.localName)].indexOf(this)}`;
+  }
+
+  /** What the address of the page remembers, without what else may stand there. */
+  get #fragment() {
+    return new URLSearchParams([...new URLSearchParams(location.hash.slice(1))].filter(([name]) => name.startsWith('ccpayment-')));
+  }
+
+  #remembered() {
+    const resume = this.getAttribute('resume');
+    let token = null;
+    try {
+      token = resume === 'session' ? sessionStorage.getItem(this.#place + location.pathname)
+        : resume === 'none' ? null : this.#fragment.get(this.#place);
+    } catch {
+      // A browser may refuse its storage.
+    }
+    return token && TOKEN.test(token) ? token : null;
+  }
+
+  /** @param {string} token none to forget it */
+  #remember(token) {
+    const resume = this.getAttribute('resume');
+    if (resume === 'none') return;
+    if (resume === 'session') {
+      try {
+        sessionStorage.setItem(this.#place + location.pathname, token);
+      } catch {
+        // Then a reload begins anew.
+      }
+      return;
+    }
+    const kept = this.#fragment;
+    if (token) kept.set(this.#place, token);
+    else if (kept.has(this.#place)) kept.delete(this.#place);
+    else return;
+    history.replaceState(history.state, '', `${location.pathname}${location.search}${kept.size ? `#${kept}` : ''}`);
+  }
+}
+
+// A browser that does not know these keeps the form, which leads to the same bill.
+if ('any' in AbortSignal && CSS.supports('color', 'light-dark(red, red)')) CCPaymentCheckoutElement.define();
