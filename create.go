@@ -19,6 +19,7 @@ import (
 	"github.com/shopspring/decimal"
 	"go.uber.org/zap"
 
+	"github.com/caddy-ccpayment/caddy-ccpayment/internal/address"
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/bill"
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/gateway"
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/store"
@@ -344,6 +345,10 @@ func (h *Bill) orderNative(ctx context.Context, o gateway.Order, rec *store.Reco
 	} else if rec.Pays.Network == "" {
 		rec.Pays.Network = rec.Pays.Chain
 	}
+	// What is sent to an address that is none is lost, so nobody gets to see it.
+	if err := address.Check(rec.Pays.Chain, rec.Address); err != nil {
+		return &gateway.Error{Failure: gateway.Refused, Endpoint: "order", Err: fmt.Errorf("address on chain %s: %w", rec.Pays.Chain, err)}
+	}
 	return nil
 }
 
@@ -353,7 +358,7 @@ func (h *Bill) orderNative(ctx context.Context, o gateway.Order, rec *store.Reco
 func (h *Bill) abandon(ctx context.Context, s *store.Store, rec *store.Record, cause error) error {
 	rec.Problem = cause.Error()
 	rec.Due = decimal.Zero
-	if rec.OrderID == "" || errors.Is(cause, errNoMemo) {
+	if rec.OrderID == "" || errors.Is(cause, errNoMemo) || errors.Is(cause, address.ErrMalformed) {
 		rec.Stage = store.Abandoned
 	}
 	if g := new(gateway.Error); !errors.As(cause, &g) || g.Failure != gateway.Refused {
