@@ -79,9 +79,10 @@ export function randomKey() {
  * @param {string} body
  * @param {string} key
  * @param {AbortSignal} signal
+ * @param {() => void} lost is called when no answer came
  * @returns {Promise<Bill>}
  */
-export async function placeOrder(address, body, key, signal) {
+export async function placeOrder(address, body, key, signal, lost) {
   for (const wait of [...AGAIN, 0]) {
     try {
       const response = await fetch(address, {
@@ -98,18 +99,22 @@ export async function placeOrder(address, body, key, signal) {
       signal.throwIfAborted();
       if (error instanceof Refusal) throw error;
     }
+    lost();
     if (wait) await pause(wait);
   }
   throw new Refusal('offline', true);
 }
 
 /**
- * Waits, and while the device is offline until it is back.
+ * Waits, and on a device that believes to be offline for longer, unless it is back
+ * before. Such a belief can be wrong, so it decides about nothing else.
  * @param {number} ms
  */
-async function pause(ms) {
-  await new Promise((resolve) => setTimeout(resolve, ms));
-  if (!navigator.onLine) await new Promise((resolve) => addEventListener('online', resolve, { once: true }));
+function pause(ms) {
+  return new Promise((resolve) => {
+    setTimeout(resolve, navigator.onLine ? ms : 5 * ms);
+    addEventListener('online', resolve, { once: true });
+  });
 }
 
 /** Seconds between questions while there is no stream. */
@@ -172,8 +177,9 @@ export class Follower {
     const { signal } = this.#stop;
     const on = (/** @type {EventTarget} */ target, /** @type {string} */ name, /** @type {(event: any) => void} */ act) =>
       target.addEventListener(name, act, { signal });
+    // Whether it is true shows when the shop is asked.
     on(window, 'online', () => this.#wake());
-    on(window, 'offline', () => this.#tell('offline'));
+    on(window, 'offline', () => this.refresh());
     on(window, 'pagehide', () => this.#sleep());
     // A page from the back/forward cache believes that its stream is open.
     on(window, 'pageshow', (event) => event.persisted && this.#wake());

@@ -98,7 +98,7 @@ export class View {
   failed = make('p', 'alert');
   header = make('header', 'state', this.heading, this.explain, this.failed);
   test = make('p', 'test');
-  link = make('p', 'link');
+  link = make('p', 'status');
   paid = make('slot');
   instruction = make('p', 'instruction');
   warning = make('p', 'warning');
@@ -132,7 +132,7 @@ export class View {
   created = make('time');
   createdUTC = make('span', 'print');
   order = make('section', 'order');
-  footer = make('slot');
+  footer = make('slot', 'footer');
   panel = make('section', 'panel', make('slot'), this.test, this.header, this.paid, this.link, this.pay, this.actions, this.order, this.footer);
 
   status = make('p', 'sr');
@@ -174,14 +174,16 @@ export class View {
     say(this.paymentsTitle, words.payments);
     this.gate.append(make('summary', '', words['qr.gate']));
     this.memoBox.append(make('h3', '', words.memo), make('p', '', this.memo), this.#copier('memo'), make('p', 'warning', words['memo.warning']));
+    const due = verbatim('bdi');
+    due.append(this.amount, ' ', this.crypto);
     this.facts.append(
-      make('div', '', make('dt', '', words.amount), make('dd', '', this.amount, ' ', this.crypto), make('dd', '', this.#copier('amount'))),
-      make('div', '', make('dt', '', words.address, ' (', this.network, ')'), make('dd', '', this.address), make('dd', '', this.#copier('address')),
+      make('div', '', make('dt', '', words.amount), make('dd', '', due), make('dd', '', this.#copier('amount'))),
+      make('div', '', make('dt', '', words.address, ' · ', this.network), make('dd', '', this.address), make('dd', '', this.#copier('address')),
         make('dd', 'hint compare', words.compare)));
     this.actions.append(
-      this.ask = button(words.check, () => act('ask'), 'quiet'),
+      this.ask = button(words.check, () => act('ask'), 'button quiet'),
       this.receipt, this.support,
-      this.again = button(words.again, () => act('again'), 'plain'));
+      this.again = button(words.again, () => act('again'), 'button plain'));
     const sum = make('th', '', words.total);
     sum.scope = 'row';
     this.order.append(make('h3', '', words.order), make('table', '', this.items, make('tfoot', '', make('tr', '', sum, this.total))),
@@ -393,7 +395,7 @@ export class View {
         copy.classList.remove('done');
         this.#restore = () => {};
       };
-    }, 'copy');
+    }, 'button copy');
     return copy;
   }
 

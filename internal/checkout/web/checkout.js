@@ -246,13 +246,8 @@ export class CCPaymentCheckoutElement extends HTMLElement {
     view.creating();
     this.#showPanel(true);
     view.heading.focus();
-    const offline = () => view.tell('offline');
-    const online = () => view.tell('');
-    addEventListener('offline', offline, { signal: ordering.signal });
-    addEventListener('online', online, { signal: ordering.signal });
-    if (!navigator.onLine) offline();
     try {
-      const bill = await placeOrder(this.#endpoint, body, this.#key, ordering.signal);
+      const bill = await placeOrder(this.#endpoint, body, this.#key, ordering.signal, () => view.tell(navigator.onLine ? 'retrying' : 'offline'));
       this.#follow(bill.token, bill);
     } catch (error) {
       if (ordering.signal.aborted) return;
