@@ -112,7 +112,7 @@ export async function placeOrder(address, body, key, signal, lost) {
  */
 function pause(ms) {
   return new Promise((resolve) => {
-    setTimeout(resolve, navigator.onLine ? ms : 5 * ms);
+    setTimeout(resolve, navigator.onLine ? ms : ms + 4000);
     addEventListener('online', resolve, { once: true });
   });
 }

@@ -349,6 +349,8 @@ export class View {
     this.#spoken = bill.expires_in;
     const tick = () => {
       const now = performance.now();
+      // A page that nobody sees ticks rarely, and asks when it is seen.
+      if (document.hidden) last = now;
       const left = bill.expires_in - (now - this.#shownAt) / 1000;
       const seconds = Math.max(0, Math.ceil(left));
       this.timer.hidden = seconds > COUNTDOWN;
@@ -359,7 +361,7 @@ export class View {
       this.#spoken = left;
       // A second of grace, since the server cuts off parts of seconds. A gap between
       // two ticks is a sleep, after which the bill may be another.
-      if (left < -1 || now - last > 15000) {
+      if (!document.hidden && (left < -1 || now - last > 15000)) {
         clearInterval(this.#ticking);
         this.#act('ask');
       }
@@ -411,6 +413,8 @@ export class View {
 
   stop() {
     clearInterval(this.#ticking);
+    clearTimeout(this.#quiet);
+    this.#restore();
   }
 }
 
