@@ -346,6 +346,7 @@ export class View {
     const bill = this.#bill;
     if (!bill?.payable) return;
     let last = this.#shownAt;
+    let asked = 0;
     this.#spoken = bill.expires_in;
     const tick = () => {
       const now = performance.now();
@@ -361,8 +362,8 @@ export class View {
       this.#spoken = left;
       // A second of grace, since the server cuts off parts of seconds. A gap between
       // two ticks is a sleep, after which the bill may be another.
-      if (!document.hidden && (left < -1 || now - last > 15000)) {
-        clearInterval(this.#ticking);
+      if (!document.hidden && (left < -1 && now - asked > 5000 || now - last > 15000)) {
+        asked = now;
         this.#act('ask');
       }
       last = now;
