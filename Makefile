@@ -7,10 +7,10 @@ CADDY                 := $(BIN)/caddy
 # Every configuration that is shipped. Each is formatted, adapted and validated.
 CADDYFILES            := Caddyfile.example Caddyfile.v2.example $(wildcard examples/*.caddyfile) $(wildcard examples/*/Caddyfile)
 
-.PHONY: test setup check lint configs unit e2e fuzz bench demo fmt clean
+.PHONY: test setup check lint configs unit e2e browser browser-setup fuzz bench demo fmt clean
 .NOTPARALLEL:
 
-test: setup check lint configs unit e2e
+test: setup check lint configs unit e2e browser
 
 # The race detector needs a C compiler, and the tests of the program look at its system
 # calls; Go fetches everything else by itself.
@@ -58,6 +58,28 @@ ROUNDS ?= 24
 e2e:
 	ROUNDS=$(ROUNDS) go test -race -count 1 -timeout $$((15 + $(ROUNDS) / 20))m ./e2e
 
+# The checkout in a real browser: types, behavior, every state, and the examples.
+BROWSER := e2e/browser
+browser: browser-setup $(CADDY)
+	cd $(BROWSER) && npm run --silent types
+	@cd $(BROWSER) && for f in *.test.mjs; do echo "$$f"; CADDY=$(CADDY) node --test $$f || exit 1; done
+
+# Chromium, Hugo and Node.js come from the system; a missing one is an error that says
+# what to install, or is installed where that is possible.
+browser-setup: $(BROWSER)/node_modules/.package-lock.json
+	@for need in chromium hugo; do \
+		command -v $$need > /dev/null || \
+			{ [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && apt-get update && apt-get install -y --no-install-recommends $$need; } || \
+			{ echo "the browser tests need $$need; on Debian: apt-get install $$need"; exit 1; }; \
+	done
+
+$(BROWSER)/node_modules/.package-lock.json: $(BROWSER)/package.json $(BROWSER)/package-lock.json
+	@{ command -v node && command -v npm; } > /dev/null || \
+		{ [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && apt-get update && apt-get install -y nodejs npm; } || \
+		{ echo "the browser tests need Node.js; on Debian: apt-get install nodejs npm"; exit 1; }
+	cd $(BROWSER) && npm ci --no-audit --no-fund
+	@touch $@
+
 # Each fuzz target for a while: make fuzz FUZZTIME=5m
 FUZZTIME ?= 30s
 fuzz:
@@ -77,4 +99,4 @@ fmt: $(LINT)
 	$(LINT) fmt ./...
 
 clean:
-	rm -rf $(BIN) .demo
+	rm -rf $(BIN) .demo $(BROWSER)/node_modules

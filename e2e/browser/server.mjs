@@ -15,11 +15,12 @@ export const SHOP = 'http://localhost:8080';
 export const SIMULATOR = 'http://localhost:8081';
 
 /** Runs the built program with a configuration, in a directory that has what a checkout has. */
-export async function serve(config) {
+export async function serve(config, prepare = async () => {}) {
   if (!existsSync(binary)) throw new Error(`the browser tests need the program at ${binary}: make bin/caddy`);
   const dir = await mkdtemp(join(tmpdir(), 'ccpayment-browser-'));
   await cp(join(root, 'examples'), join(dir, 'examples'), { recursive: true });
   await cp(join(root, 'Caddyfile.example'), join(dir, 'Caddyfile.example'));
+  await prepare(dir);
   // One buyer here orders more in a minute than a shop lets a buyer order.
   const text = await readFile(join(dir, config), 'utf8');
   await writeFile(join(dir, config), text.replace('ccpayment_bill {', 'ccpayment_bill {\n\t\t\trate_limit 1000/1s 1000'));
