@@ -77,7 +77,7 @@ $(BROWSER)/node_modules/.package-lock.json: $(BROWSER)/package.json $(BROWSER)/p
 	@{ command -v node && command -v npm; } > /dev/null || \
 		{ [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && apt-get update && apt-get install -y nodejs npm; } || \
 		{ echo "the browser tests need Node.js; on Debian: apt-get install nodejs npm"; exit 1; }
-	@node -e 'process.exit(parseInt(process.versions.node) < 20)' || { echo "the browser tests need Node.js 20 or newer"; exit 1; }
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || { echo "the browser tests need Node.js 20 or newer"; exit 1; }
 	cd $(BROWSER) && npm ci --no-audit --no-fund
 	@touch $@
 

@@ -419,11 +419,17 @@ describe('following', () => {
     shop.change(underpaid);
     await heading('Part of the amount has arrived').waitFor();
     assert.equal(shop.streams.size, 1);
-    await page.evaluate(() => document.querySelector('ccpayment-checkout').remove());
+    await page.evaluate(() => {
+      window.removed = document.querySelector('ccpayment-checkout');
+      window.removed.remove();
+    });
     await eventually('the stream is closed', () => shop.streams.size === 0);
     const asked = shop.requests.length;
     await page.waitForTimeout(1000);
     assert.equal(shop.requests.length, asked);
+    await page.evaluate(() => document.querySelector('main').append(window.removed));
+    await eventually('the stream is open again', () => shop.streams.size === 1);
+    await heading('Part of the amount has arrived').waitFor();
   });
 
   test('leaves nothing behind', async () => {
@@ -605,7 +611,7 @@ describe('showing', () => {
   });
 
   test('takes no text for markup or script, wherever it stands', async () => {
-    for (const hostile of ['"><img src=x onerror=alert(1)>', '<script>alert(1)</script>', 'javascript:alert(1)', ' javascript:alert(1)', '{due}', '‮<b>']) {
+    for (const hostile of ['"><img src=x onerror=alert(1)>', '<script>alert(1)</script>', 'javascript:alert(1)', ' javascript:alert(1)', 'https://', '{due}', '‮<b>']) {
       shop.bills.clear();
       shop.fresh = {
         reference: hostile, message: hostile, return_url: hostile, support_url: hostile, test: hostile,
@@ -688,6 +694,9 @@ describe('showing', () => {
     shop.bills.set('other-bill', { ...structuredClone(shop.bills.get(one)), token: 'other-bill', reference: 'other', ...paid, pay: { ...shop.bills.get(one).pay, ...paid.pay } });
     await page.evaluate(() => document.querySelector('ccpayment-checkout').setAttribute('bill', 'other-bill'));
     await heading('Paid. Thank you!').waitFor();
+    await page.evaluate(() => document.querySelector('ccpayment-checkout').setAttribute('bill', 'unknown'));
+    await eventually('it is gone', async () => await state() === 'idle');
+    assert.equal(await page.locator('.panel').isVisible(), false);
   });
 });
 

@@ -75,7 +75,7 @@ function say(node, text) {
  * @param {string | null | undefined} address
  */
 function lead(link, address) {
-  if (address && SCHEMES.includes(new URL(address, location.href).protocol)) link.href = address;
+  if (address && URL.canParse(address, location.href) && SCHEMES.includes(new URL(address, location.href).protocol)) link.href = address;
   else link.removeAttribute('href');
 }
 

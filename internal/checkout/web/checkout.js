@@ -148,7 +148,7 @@ export class CCPaymentCheckoutElement extends HTMLElement {
     words(languageOf(this)).catch(() => {});
     const token = this.getAttribute('bill') ?? this.#remembered();
     if (token) this.#open(token);
-    else this.#setState('idle');
+    else this.#idle();
   }
 
   disconnectedCallback() {
@@ -168,6 +168,7 @@ export class CCPaymentCheckoutElement extends HTMLElement {
     if (!this.#connected || old === value || name === 'bill' && value === (this.#bill?.token ?? null)) return;
     const token = this.getAttribute('bill');
     this.#close();
+    this.#bill = null;
     if (token) this.#open(token);
     else this.#reset();
   }
@@ -353,10 +354,15 @@ export class CCPaymentCheckoutElement extends HTMLElement {
     this.#close();
     this.#bill = null;
     this.#cart = '';
-    this.#problem.replaceChildren();
-    this.#showPanel(false);
     this.#remember('');
     this.removeAttribute('bill');
+    this.#idle();
+  }
+
+  /** Shows the form. */
+  #idle() {
+    this.#problem.replaceChildren();
+    this.#showPanel(false);
     this.#setState('idle');
   }
 
