@@ -12,7 +12,7 @@ import (
 func TestAMalformedAddressIsRefused(t *testing.T) {
 	s := openShop(t, "", "", "")
 	s.gateway.setFault("/bill/create", func(w http.ResponseWriter) {
-		signed(w, `{"code":10000,"msg":"success","data":{"amount":"50","order_id":"1","network":"TRC20","pay_address":"TYWnk1EGALQyYst2yFSd29QQQTEkuKMbyu","memo":"","token_id":"`+testToken+`","crypto":"USDT","order_valid_period":3600}}`)
+		s.gen.signed(w, `{"code":10000,"msg":"success","data":{"amount":"50","order_id":"1","network":"TRC20","pay_address":"TYWnk1EGALQyYst2yFSd29QQQTEkuKMbyu","memo":"","token_id":"`+testToken+`","crypto":"USDT","order_valid_period":3600}}`)
 	})
 	resp, problem := s.buy(cart, "Idempotency-Key", "one")
 	if resp.StatusCode != 502 || problem["code"] != "gateway_refused" || problem["retryable"] != false {

@@ -138,7 +138,7 @@ func TestAReferenceThatIsTakenIsReplaced(t *testing.T) {
 			_, _ = io.WriteString(w, `{"code":11011,"msg":"OrderDuplicate"}`)
 			return
 		}
-		_, _ = io.WriteString(w, `{"code":10000,"data":{"address":"T","amount":"50.0137"}}`)
+		_, _ = io.WriteString(w, `{"code":10000,"data":{"address":"TYWnk1EGALQyYst2yFSd29QQQTEkuKMbyt","amount":"50.0137"}}`)
 	})
 	resp, bill := s.buy(cart, "Idempotency-Key", "one")
 	if resp.StatusCode != 201 || len(s.gateway.orders) != 2 || s.gateway.orders[0] == s.gateway.orders[1] || bill["reference"] != s.gateway.orders[1] {

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -78,25 +77,5 @@ func TestCallbacksThatAreAskedAboutAreDueByAccount(t *testing.T) {
 	}
 	if got := column[string](t, s, "SELECT record_id FROM callbacks ORDER BY number"); !slices.Equal(got, []string{"1", "2", "of another account"}) {
 		t.Errorf("kept %q", got)
-	}
-}
-
-// TestAStoreOfTheFirstVersionIsBroughtUpToDate: with what is in it.
-func TestAStoreOfTheFirstVersionIsBroughtUpToDate(t *testing.T) {
-	old := migrations
-	t.Cleanup(func() { migrations = old })
-	migrations = old[:1]
-	s, path := open(t)
-	for i := range 5 {
-		if _, err := s.AddCallback(t.Context(), callback(fmt.Sprint(i))); err != nil {
-			t.Fatal(err)
-		}
-	}
-	closeStore(t, s)
-	migrations = old
-	s = openAt(t, path)
-	write(t, s, func(tx *Tx) error { return tx.AskAboutCallback(1, noon) })
-	if got := column[string](t, s, "SELECT state || ' ' || count(*) FROM callbacks GROUP BY state"); !slices.Equal(got, []string{"asking 1", "received 4"}) {
-		t.Errorf("callbacks are %q", got)
 	}
 }

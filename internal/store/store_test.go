@@ -145,13 +145,17 @@ func TestAStoreOfTheFirstVersionIsBroughtUpToDate(t *testing.T) {
 	s, path := open(t)
 	closeStore(t, s)
 	outside(t, path, `INSERT INTO callbacks (account, kind, record_id, status, state, due_at, signed_at, received_at, body)
-		VALUES ('default', 'order', 'r1', 'success', 'received', 1, 1, 1, '{}')`)
+		VALUES ('default', 'order', 'r1', 'success', 'received', 1, 1, 1, '{}'), ('default', 'order', 'r2', 'success', 'received', 1, 1, 1, '{}')`)
 	migrations = all
 
 	s = openAt(t, path)
 	list, err := s.Unresolved(t.Context(), Received, noon, 10)
-	if err != nil || len(list) != 1 || list[0].RecordID != "r1" || list[0].Trace != "" {
+	if err != nil || len(list) != 2 || list[0].RecordID != "r1" || list[0].Trace != "" {
 		t.Errorf("callbacks are %v (%v)", list, err)
+	}
+	write(t, s, func(tx *Tx) error { return tx.AskAboutCallback(1, noon) })
+	if got := column[string](t, s, "SELECT record_id || ' ' || state FROM callbacks ORDER BY number"); !slices.Equal(got, []string{"r1 asking", "r2 received"}) {
+		t.Errorf("callbacks are %q", got)
 	}
 	if got := column[int](t, s, "PRAGMA user_version"); got[0] != len(all) {
 		t.Errorf("schema version is %d, want %d", got[0], len(all))
