@@ -61,7 +61,7 @@ func explain(s *signer, timestamp, sign string, body []byte) (hints []string) {
 	}
 	for _, variant := range bodyVariants(body) {
 		if !bytes.Equal(variant.body, body) && same(variant.body) {
-			hint("It matches the body %s. Something on the way has changed the body, or it was not saved to the byte.", variant.what)
+			hint("It matches the body %s. Something on the way\n  has changed the body, or it was not saved to the byte.", variant.what)
 		}
 	}
 	if len(hints) > found {
@@ -72,7 +72,7 @@ func explain(s *signer, timestamp, sign string, body []byte) (hints []string) {
 	if same(body) {
 		return hints // only its form is wrong
 	}
-	hint("None of the usual mistakes explains it. Check that the secret and the app id belong together, and that timestamp, signature and body are from one message.")
+	hint("None of the usual mistakes explains it. Check that the secret and the app id\n  belong together, and that timestamp, signature and body are from one message.")
 	return hints
 }
 
