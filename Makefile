@@ -62,7 +62,7 @@ e2e:
 BROWSER := e2e/browser
 browser: browser-setup $(CADDY)
 	cd $(BROWSER) && npm run --silent types
-	@cd $(BROWSER) && for f in *.test.mjs; do echo "$$f"; CADDY=$(CADDY) node --test $$f || exit 1; done
+	@cd $(BROWSER) && for f in *.test.mjs; do echo "$$f"; CADDY=$(CADDY) node --test --test-reporter=spec $$f || exit 1; done
 
 # Chromium, Hugo and Node.js come from the system; a missing one is an error that says
 # what to install, or is installed where that is possible.

@@ -103,6 +103,9 @@ func assetURL(prefix, name string) string { return prefix + "/" + name + "?v=" +
 // WriteAsset serves a file of the checkout. The texts can be asked for in any
 // language; who asks for one that is not there gets the nearest. It reports whether
 // there is such a file.
+//
+// A module of another version is not there: a page that still has an old one would mix
+// the two, and is better off with its plain form.
 func WriteAsset(w http.ResponseWriter, r *http.Request, name string) bool {
 	if tag, ok := strings.CutPrefix(name, "messages/"); ok {
 		lang, found := match(strings.TrimSuffix(tag, ".json"))
@@ -112,7 +115,8 @@ func WriteAsset(w http.ResponseWriter, r *http.Request, name string) bool {
 		name = "messages/" + lang + ".json"
 	}
 	a, ok := assets()[name]
-	if !ok {
+	asked := r.URL.Query().Get("v")
+	if !ok || asked != "" && asked != version() && path.Ext(name) == ".js" {
 		return false
 	}
 	h := w.Header()
@@ -120,7 +124,7 @@ func WriteAsset(w http.ResponseWriter, r *http.Request, name string) bool {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("ETag", a.etag)
 	h.Set("Cache-Control", "public, max-age=3600")
-	if r.URL.Query().Get("v") == version() {
+	if asked == version() {
 		h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	}
 	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(a.content))

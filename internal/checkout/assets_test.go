@@ -82,6 +82,11 @@ func TestModulesNameTheirVersion(t *testing.T) {
 			}
 		}
 	}
+	for _, name := range []string{"checkout.js", modules[0][1]} {
+		if checkout.WriteAsset(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/pay/"+name+"?v=0123456789abcdef", nil), name) {
+			t.Errorf("%s is served in a version that is another", name)
+		}
+	}
 	if got := serve(t, "checkout.js", "").Header().Get("Cache-Control"); strings.Contains(got, "immutable") {
 		t.Errorf("the address that pages name: %s", got)
 	}

@@ -128,6 +128,7 @@ export class View {
   total = make('td', 'number');
   paymentsTitle = make('h3');
   payments = make('ul', 'payments');
+  paper = make('p', 'print');
   reference = verbatim('code');
   created = make('time');
   createdUTC = make('span', 'print');
@@ -187,7 +188,7 @@ export class View {
     const sum = make('th', '', words.total);
     sum.scope = 'row';
     this.order.append(make('h3', '', words.order), make('table', '', this.items, make('tfoot', '', make('tr', '', sum, this.total))),
-      this.paymentsTitle, this.payments,
+      this.paymentsTitle, this.payments, this.paper,
       make('p', 'reference', words.reference, ': ', this.reference, make('br'), this.created, this.createdUTC));
   }
 
@@ -294,12 +295,16 @@ export class View {
    */
   #list(bill, before) {
     const t = this.#words;
+    const { pay } = bill;
     const { currency, amount } = bill.price;
     if (bill.reference !== before?.reference) {
       this.items.replaceChildren(...bill.items.map((item) => make('tr', '',
         make('td', '', make('bdi', '', item.name)),
         make('td', 'number', verbatim('bdi', '', `${item.quantity} × ${item.price} ${currency}`)))));
       this.total.replaceChildren(verbatim('bdi', '', `${amount} ${currency}`));
+      // A receipt on paper says where the money went; on the screen it would ask for more.
+      this.paper.replaceChildren(...[[t.amount, `${pay.amount} ${pay.crypto} · ${pay.network}`], [t.address, pay.address], [t.memo, pay.memo]]
+        .flatMap(([name, value]) => (value && pay.address ? [`${name}: `, verbatim('bdi', '', value), make('br')] : [])));
       say(this.reference, bill.reference);
       say(this.created, this.#time(bill.created_at));
       say(this.createdUTC, utc(bill.created_at));
