@@ -144,9 +144,6 @@ func (h *Bill) serveEvents(w http.ResponseWriter, r *http.Request, rt route) err
 	if err != nil {
 		return err
 	}
-	if _, err := h.load(r, rt); err != nil {
-		return err
-	}
 	// Watching begins before the bill is read, so that no change can fall between.
 	watcher := s.Watch(rt.name)
 	if watcher == nil {
