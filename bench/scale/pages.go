@@ -106,7 +106,7 @@ func open(i int) *store.Record {
 	reference := fmt.Sprintf("followed-%d", i)
 	due := decimal.NewFromInt(1_000_000)
 	return &store.Record{
-		Bill: &bill.Bill{
+		Bill: &bill.Bill{ //nolint:gosec // the token is a number
 			Token: fmt.Sprintf("%022d", i), Reference: reference, Account: "default", OrderID: "order-of-" + reference,
 			Items: []bill.Item{{ID: "field-guide", Name: "Field guide", Quantity: 2, Price: "25.00"}}, Price: decimal.NewFromInt(50), Currency: "USD",
 			Method: "usdt-trc20", TokenID: "0912e09a-d8e2-41d7-a0bc-a25530892988", Address: "TYWnk1EGALQyYst2yFSd29QQQTEkuKMbyt", Due: due,
