@@ -136,7 +136,11 @@ type fakeGateway struct {
 type pay struct {
 	record, status, amount string
 	risky                  bool
+	coin                   string // as its lists tell it; empty for the one of every order
 }
+
+// tells is the coin of a payment in the fields of API v2.
+func (p pay) tells() string { return cmp.Or(p.coin, `"coinId":1280,"coinSymbol":"USDT","chain":"TRX"`) }
 
 func newFakeGateway(t *testing.T, gen *generation) *fakeGateway {
 	g := &fakeGateway{
@@ -293,8 +297,8 @@ func (g *fakeGateway) orderInfo(reference string, invoice bool) string {
 	}
 	var list []string
 	for _, p := range payments {
-		list = append(list, fmt.Sprintf(`{"recordId":%q,"coinId":1280,"coinSymbol":"USDT","chain":"TRX","amount":%q,"paidAmount":%q,"rate":"0.99972607506","status":%q,"txid":"tx-%s","arrivedAt":%d,"isFlaggedAsRisky":%v}`,
-			p.record, p.amount, p.amount, strings.ToUpper(p.status[:1])+p.status[1:], p.record, time.Now().Unix(), p.risky))
+		list = append(list, fmt.Sprintf(`{"recordId":%q,%s,"amount":%q,"paidAmount":%q,"rate":"0.99972607506","status":%q,"txid":"tx-%s","arrivedAt":%d,"isFlaggedAsRisky":%v}`,
+			p.record, p.tells(), p.amount, p.amount, strings.ToUpper(p.status[:1])+p.status[1:], p.record, time.Now().Unix(), p.risky))
 	}
 	if invoice {
 		return fmt.Sprintf(`{"price":"50","priceFiatId":1033,"priceSymbol":"USD","invoiceUrl":"https://gateway.example.com/pay?key=1","paidList":[%s]}`, strings.Join(list, ","))
@@ -306,8 +310,8 @@ func (g *fakeGateway) orderInfo(reference string, invoice bool) string {
 func (g *fakeGateway) record(id string) string {
 	for _, p := range g.listed("") {
 		if p.record == id {
-			return fmt.Sprintf(`{"record":{"recordId":%q,"coinId":1280,"coinSymbol":"USDT","chain":"TRX","contract":"","amount":%q,"txId":"tx-%s","status":"Success","arrivedAt":%d,"isFlaggedAsRisky":%v}}`,
-				p.record, p.amount, p.record, time.Now().Unix(), p.risky)
+			return fmt.Sprintf(`{"record":{"recordId":%q,%s,"contract":"","amount":%q,"txId":"tx-%s","status":"Success","arrivedAt":%d,"isFlaggedAsRisky":%v}}`,
+				p.record, p.tells(), p.amount, p.record, time.Now().Unix(), p.risky)
 		}
 	}
 	return ""

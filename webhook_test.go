@@ -233,10 +233,16 @@ func TestEveryExampleIsTreatedAsWhatItIs(t *testing.T) {
 			}
 			// The gateway of API v2 knows the payments of its examples.
 			var in struct {
-				Msg struct{ RecordID, OrderID string }
+				Msg struct {
+					RecordID, OrderID, CoinSymbol string
+					CoinID                        int
+				}
 			}
 			_ = json.Unmarshal(body, &in)
-			s.gateway.list(in.Msg.OrderID, pay{record: in.Msg.RecordID, status: "success", amount: "1"})
+			s.gateway.list(in.Msg.OrderID, pay{
+				record: in.Msg.RecordID, status: "success", amount: "1",
+				coin: fmt.Sprintf(`"coinId":%d,"coinSymbol":%q,"chain":"POLYGON"`, in.Msg.CoinID, in.Msg.CoinSymbol),
+			})
 			if resp, _ := s.callback(strings.TrimSpace(string(body))); resp.StatusCode != want {
 				t.Errorf("%s: status %d, want %d", name, resp.StatusCode, want)
 			}

@@ -128,8 +128,9 @@ func (c *v2) ParseCallback(body []byte) (Callback, error) {
 		Reference: string(in.orderID),
 		OrderID:   string(in.orderID), // the gateway gives orders no id of its own
 		Amount:    amountOrZero(in.amount),
-		Token:     bill.Token{Crypto: string(in.coinSymbol)},
+		Token:     bill.Token{CoinID: coinNumber(in.coinID), Crypto: string(in.coinSymbol)},
 		Risky:     in.risky.set,
+		RiskTold:  in.risky.told,
 	}
 	if kind == KindWithdrawal && cb.Status == "" {
 		cb.Status = withdrawalsV2[word]

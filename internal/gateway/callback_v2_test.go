@@ -21,27 +21,27 @@ func TestEveryDocumentedCallbackOfV2IsUnderstood(t *testing.T) {
 		"v2-webhook-api-deposit.json": {
 			Kind: gateway.KindOrder, Type: "ApiDeposit", RecordID: "20240313121919...", RawStatus: "Success", Status: bill.Success,
 			Reference: "202403131218361...", OrderID: "202403131218361...", Subject: "202403131218361...",
-			Token: bill.Token{Crypto: "POL"}, Incomplete: true,
+			Token: bill.Token{CoinID: 1329, Crypto: "POL"}, RiskTold: true, Incomplete: true,
 		},
 		"v2-webhook-invoice-api-deposit.json": {
 			Kind: gateway.KindOrder, Type: "ApiDeposit", RecordID: "20240919035020188328269786624000", RawStatus: "Success", Status: bill.Success,
-			Reference: "1726717497", OrderID: "1726717497", Subject: "1726717497", Token: bill.Token{Crypto: "POL"}, Incomplete: true,
+			Reference: "1726717497", OrderID: "1726717497", Subject: "1726717497", Token: bill.Token{CoinID: 2541, Crypto: "POL"}, RiskTold: true, Incomplete: true,
 		},
 		"v2-webhook-direct-deposit.json": {
 			Kind: gateway.KindDeposit, Type: "DirectDeposit", RecordID: "2024031311310811...", RawStatus: "Success", Status: bill.Success,
-			Subject: "63224704901...", Token: bill.Token{Crypto: "MATIC"}, Incomplete: true,
+			Subject: "63224704901...", Token: bill.Token{CoinID: 1329, Crypto: "MATIC"}, RiskTold: true, Incomplete: true,
 		},
 		"v2-webhook-user-deposit.json": {
 			Kind: gateway.KindDeposit, Type: "UserDeposit", RecordID: "202403130938151...", RawStatus: "Success", Status: bill.Success,
-			Subject: "6322718677975328", Amount: amount("0.1"), Token: bill.Token{Crypto: "MATIC"}, Incomplete: true,
+			Subject: "6322718677975328", Amount: amount("0.1"), Token: bill.Token{CoinID: 1329, Crypto: "MATIC"}, RiskTold: true, Incomplete: true,
 		},
 		"v2-webhook-api-withdrawal.json": {
 			Kind: gateway.KindWithdrawal, Type: "ApiWithdrawal", RecordID: "20240313120722176788...", RawStatus: "Success", Status: bill.Success,
-			Reference: "6322851679...", OrderID: "6322851679...", Subject: "6322851679...", Token: bill.Token{Crypto: "TETH"},
+			Reference: "6322851679...", OrderID: "6322851679...", Subject: "6322851679...", Token: bill.Token{CoinID: 1891, Crypto: "TETH"},
 		},
 		"v2-webhook-user-withdrawal.json": {
 			Kind: gateway.KindWithdrawal, Type: "UserWithdrawal", RecordID: "2024031312073317...", RawStatus: "Success", Status: bill.Success,
-			Reference: "6322851679858976", OrderID: "6322851679858976", Subject: "6322851679858976", Token: bill.Token{Crypto: "TETH"},
+			Reference: "6322851679858976", OrderID: "6322851679858976", Subject: "6322851679858976", Token: bill.Token{CoinID: 1891, Crypto: "TETH"},
 		},
 		"v2-webhook-activate-third-party.json": {Kind: gateway.KindProbe, Type: "ActivateWebhookURL"},
 	}

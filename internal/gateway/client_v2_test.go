@@ -122,7 +122,7 @@ var orderV2 = gateway.Order{
 	ValidFor: time.Hour, ExpiresAt: time.Unix(1710243931, 999), Title: "2 × Field guide", ReturnURL: "https://shop.example.com/thanks/", NotifyURL: "https://shop.example.com/hooks",
 }
 
-var trxV2 = bill.Token{Crypto: "USDT", Network: "Tron", Chain: "TRX", Contract: "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t"}
+var trxV2 = bill.Token{CoinID: 1280, Crypto: "USDT", Network: "Tron", Chain: "TRX", Contract: "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t"}
 
 const createRequest = `{"coinId":1280,"chain":"TRX","price":"50.00","fiatId":1033,"orderId":"testorderid1111","expiredAt":1710243931,"notifyUrl":"https://shop.example.com/hooks"}`
 
@@ -150,7 +150,7 @@ func TestAnOrderOfV2(t *testing.T) {
 	o := orderV2
 	o.TokenID = "1329 POLYGON"
 	got, err := g.client.Create(t.Context(), o)
-	if err != nil || got.Due.Amount.String() != "0.008552856654122477" || got.Due.Token != (bill.Token{Crypto: "POL", Network: "POLYGON", Chain: "POLYGON"}) {
+	if err != nil || got.Due.Amount.String() != "0.008552856654122477" || got.Due.Token != (bill.Token{CoinID: 1329, Crypto: "POL", Network: "POLYGON", Chain: "POLYGON"}) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
@@ -257,8 +257,8 @@ func TestCoinsOfV2AreListedByNumberAndChain(t *testing.T) {
 	got, err := g.client.Tokens(t.Context())
 	want := map[string]gateway.Listed{
 		"1280 TRX":     {Token: trxV2, Logo: "https://gateway.example.com/usdt.png", Usable: true},
-		"1280 BSC":     {Token: bill.Token{Crypto: "USDT", Network: "Binance Smart Chain", Chain: "BSC"}, Logo: "https://gateway.example.com/usdt.png"},
-		"1329 POLYGON": {Token: bill.Token{Crypto: "POL", Network: "POLYGON", Chain: "POLYGON"}},
+		"1280 BSC":     {Token: bill.Token{CoinID: 1280, Crypto: "USDT", Network: "Binance Smart Chain", Chain: "BSC"}, Logo: "https://gateway.example.com/usdt.png"},
+		"1329 POLYGON": {Token: bill.Token{CoinID: 1329, Crypto: "POL", Network: "POLYGON", Chain: "POLYGON"}},
 	}
 	if err != nil || !same(got, want) {
 		t.Errorf("got  %+v, %v\nwant %+v", got, err, want)
@@ -276,10 +276,10 @@ func TestResendOfV2(t *testing.T) {
 func TestLookupOfV2ReadsTheDocumentedAnswers(t *testing.T) {
 	g := startV2(t, map[string]string{
 		"/getAppOrderInfo":     string(testdata(t, "v2-get-app-order-info-response.json")),
-		"/getAppDepositRecord": `{"code":10000,"data":{"record":{"recordId":"20240312090316119190942031876096","isFlaggedAsRisky":false}}}`,
+		"/getAppDepositRecord": `{"code":10000,"data":{"record":{"recordId":"20240312090316119190942031876096","orderId":"1709889675","isFlaggedAsRisky":false}}}`,
 	})
 	infos, err := g.client.Lookup(t.Context(), []string{"1709889675"})
-	polygon := bill.Token{Crypto: "POL", Network: "POLYGON", Chain: "POLYGON"} // MATIC, as it is called now
+	polygon := bill.Token{CoinID: 1329, Crypto: "POL", Network: "POLYGON", Chain: "POLYGON"} // MATIC, as it is called now
 	want := map[string]gateway.Info{"1709889675": {
 		Reference: "1709889675",
 		Due:       gateway.Due{Amount: amount("0.008552856654122477"), Token: polygon},
@@ -294,22 +294,24 @@ func TestLookupOfV2ReadsTheDocumentedAnswers(t *testing.T) {
 
 	g = startV2(t, map[string]string{"/getInvoiceOrderInfo": string(testdata(t, "v2-get-invoice-order-info-response.json"))})
 	for range 2 {
-		infos, err = g.client.Lookup(t.Context(), []string{"inv"})
-		if p := infos["inv"].Payments; err != nil || len(p) != 2 || p[0].Amount.String() != "0.5" || p[0].Due.String() != "1" ||
-			p[1].Token != (bill.Token{Crypto: "CELO", Chain: "CELO"}) || p[1].Due.String() != "0.522400000000000008" {
+		infos, err = g.client.Lookup(t.Context(), []string{"172707...."})
+		if p := infos["172707...."].Payments; err != nil || len(p) != 2 || p[0].Amount.String() != "0.5" || p[0].Due.String() != "1" ||
+			p[1].Token != (bill.Token{CoinID: 1340, Crypto: "CELO", Chain: "CELO"}) || p[1].Due.String() != "0.522400000000000008" {
 			t.Errorf("got %+v, %v", infos, err)
 		}
 	}
 	// What sort an order is of is asked once.
-	g.expect(`/getAppOrderInfo {"orderId":"inv"}`, `/getInvoiceOrderInfo {"orderId":"inv"}`, `/getInvoiceOrderInfo {"orderId":"inv"}`)
+	g.expect(`/getAppOrderInfo {"orderId":"172707...."}`, `/getInvoiceOrderInfo {"orderId":"172707...."}`, `/getInvoiceOrderInfo {"orderId":"172707...."}`)
 }
 
 func TestLookupOfV2WithoutAWordAboutRisk(t *testing.T) {
 	info := fmt.Sprintf(orderInfo, `{"recordId":"r1","amount":"50","status":"Success"},{"recordId":"r2","amount":"1","status":"Success","isFlaggedAsRisky":true},{"recordId":"r3","amount":"1","status":"Processing"}`)
 	for name, test := range map[string]struct{ record, want string }{
-		"the record clears it":     {`{"code":10000,"data":{"record":{"recordId":"r1","isFlaggedAsRisky":false}}}`, "success false, success true, processing false"},
-		"the record flags it":      {`{"code":10000,"data":{"record":{"recordId":"r1","isFlaggedAsRisky":true}}}`, "success true, success true, processing false"},
-		"the record says nothing":  {`{"code":10000,"data":{"record":{"recordId":"r1"}}}`, "pending false, success true, processing false"},
+		"the record clears it":     {`{"code":10000,"data":{"record":{"recordId":"r1","orderId":"abc","isFlaggedAsRisky":false}}}`, "success false, success true, processing false"},
+		"the record flags it":      {`{"code":10000,"data":{"record":{"recordId":"r1","orderId":"abc","isFlaggedAsRisky":true}}}`, "success true, success true, processing false"},
+		"the record says nothing":  {`{"code":10000,"data":{"record":{"recordId":"r1","orderId":"abc"}}}`, "pending false, success true, processing false"},
+		"the record is of others":  {`{"code":10000,"data":{"record":{"recordId":"r1","orderId":"xyz","isFlaggedAsRisky":false}}}`, "pending false, success true, processing false"},
+		"the record is of nobody":  {`{"code":10000,"data":{"record":{"recordId":"r1","isFlaggedAsRisky":false}}}`, "pending false, success true, processing false"},
 		"the record is not there":  {`{"code":11003,"msg":"NotFound"}`, "pending false, success true, processing false"},
 		"there is no record at it": {`{"code":10000,"data":{}}`, "pending false, success true, processing false"},
 	} {
@@ -341,7 +343,7 @@ func TestACallbackOfV2IsCompleted(t *testing.T) {
 	record := func(more string) string {
 		return `{"code":10000,"data":{"record":{"recordId":"r1","orderId":"abc","coinId":1280,"coinSymbol":"USDT","chain":"BSC","contract":"0x55d398326f99059fF775485246999027B3197955","amount":"7","serviceFee":"0","txId":"tx1","status":"Success","arrivedAt":1710234197,"isFlaggedAsRisky":false` + more + `}}}`
 	}
-	bsc := bill.Token{Crypto: "USDT", Network: "Binance Smart Chain", Chain: "BSC", Contract: "0x55d398326f99059fF775485246999027B3197955"}
+	bsc := bill.Token{CoinID: 1280, Crypto: "USDT", Network: "Binance Smart Chain", Chain: "BSC", Contract: "0x55d398326f99059fF775485246999027B3197955"}
 	for _, test := range []struct {
 		name, kind, status, more string
 		answers                  map[string]string
@@ -357,7 +359,7 @@ func TestACallbackOfV2IsCompleted(t *testing.T) {
 		{"failed on the list", "ApiDeposit", "Success", "", map[string]string{"/getAppOrderInfo": paid(`"status":"Failed"`)}, "", bill.Token{}, false},
 		{"failed", "ApiDeposit", "Failed", "", map[string]string{"/getAppOrderInfo": paid(`"status":"Failed"`)}, "50.015005", trxV2, false},
 		{"in another coin", "ApiDeposit", "Success", "", map[string]string{"/getAppOrderInfo": fmt.Sprintf(orderInfo, ""), "/getAppDepositRecord": record("")}, "7", bsc, false},
-		{"in another coin of the same name", "ApiDeposit", "Success", "", map[string]string{"/getAppOrderInfo": fmt.Sprintf(orderInfo, ""), "/getAppDepositRecord": strings.NewReplacer("1280", "9999", `"BSC"`, `"TRX"`).Replace(record(""))}, "7", bill.Token{Crypto: "USDT", Chain: "TRX", Contract: "0x55d398326f99059fF775485246999027B3197955"}, false},
+		{"in another coin of the same name", "ApiDeposit", "Success", "", map[string]string{"/getAppOrderInfo": fmt.Sprintf(orderInfo, ""), "/getAppDepositRecord": strings.NewReplacer("1280", "9999", `"BSC"`, `"TRX"`).Replace(record(""))}, "7", bill.Token{CoinID: bill.NoCoin, Crypto: "USDT", Chain: "TRX", Contract: "0x55d398326f99059fF775485246999027B3197955"}, false},
 		{"of another order", "ApiDeposit", "Success", "", map[string]string{"/getAppOrderInfo": fmt.Sprintf(orderInfo, ""), "/getAppDepositRecord": strings.Replace(record(""), `"abc"`, `"xyz"`, 1)}, "", bill.Token{}, false},
 		{"nothing is known", "ApiDeposit", "Success", "", nil, "", bill.Token{}, false},
 		{"the order only", "ApiDeposit", "Success", "", map[string]string{"/getAppOrderInfo": fmt.Sprintf(orderInfo, "")}, "", bill.Token{}, false},

@@ -171,6 +171,8 @@ type Callback struct {
 	ServiceFee  string
 	CustomValue string
 	Risky       bool
+	// RiskTold says that the callback itself tells whether the payment is flagged.
+	RiskTold bool
 
 	// Incomplete callbacks name a payment and do not say what was paid. They must not
 	// be counted before Client.Complete has asked the gateway.

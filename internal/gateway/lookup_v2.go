@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -33,6 +33,7 @@ var notThere = []int{codeNotFound, codeFailed, codeArgument}
 // orderV2 is the answer of /getAppOrderInfo. Its list has payments in the order's own
 // coin only, and leaves the coin out.
 type orderV2 struct {
+	OrderID     text     `json:"orderId"` // not documented
 	AmountToPay text     `json:"amountToPay"`
 	CoinID      text     `json:"coinId"`
 	CoinSymbol  text     `json:"coinSymbol"`
@@ -44,6 +45,7 @@ type orderV2 struct {
 
 // invoiceV2 is the answer of /getInvoiceOrderInfo, whose payments may be in any coin.
 type invoiceV2 struct {
+	OrderID     text     `json:"orderId"`
 	Price       text     `json:"price"`
 	PriceSymbol text     `json:"priceSymbol"`
 	InvoiceURL  text     `json:"invoiceUrl"`
@@ -56,6 +58,7 @@ type paidV2 struct {
 	CoinID     text  `json:"coinId"`
 	CoinSymbol text  `json:"coinSymbol"`
 	Chain      text  `json:"chain"`
+	Contract   text  `json:"contract"`   // not documented
 	Amount     text  `json:"amount"`     // of an order
 	PaidAmount text  `json:"paidAmount"` // of an invoice
 	Rate       text  `json:"rate"`
@@ -68,18 +71,36 @@ type paidV2 struct {
 
 // recordV2 is the answer of /getAppDepositRecord and /getUserDepositRecord.
 type recordV2 struct {
-	RecordID   text  `json:"recordId"`
-	OrderID    text  `json:"orderId"`
-	CoinID     text  `json:"coinId"`
-	CoinSymbol text  `json:"coinSymbol"`
-	Chain      text  `json:"chain"`
-	Contract   text  `json:"contract"`
-	Amount     text  `json:"amount"`
-	ServiceFee text  `json:"serviceFee"`
-	TxID       text  `json:"txId"`
-	Status     text  `json:"status"`
-	ArrivedAt  stamp `json:"arrivedAt"`
-	Risky      flag  `json:"isFlaggedAsRisky"`
+	RecordID    text  `json:"recordId"`
+	OrderID     text  `json:"orderId"`
+	ReferenceID text  `json:"referenceId"` // of a permanent address
+	UserID      text  `json:"userId"`
+	CoinID      text  `json:"coinId"`
+	CoinSymbol  text  `json:"coinSymbol"`
+	Chain       text  `json:"chain"`
+	Contract    text  `json:"contract"`
+	Amount      text  `json:"amount"`
+	ServiceFee  text  `json:"serviceFee"`
+	TxID        text  `json:"txId"`
+	Status      text  `json:"status"`
+	ArrivedAt   stamp `json:"arrivedAt"`
+	Risky       flag  `json:"isFlaggedAsRisky"`
+}
+
+// coin is what an entry tells of the payment's coin.
+func (p paidV2) coin() bill.Token {
+	return bill.Token{CoinID: coinNumber(p.CoinID), Crypto: string(p.CoinSymbol), Chain: string(p.Chain), Contract: string(p.Contract)}
+}
+
+// coin is what a record tells of the payment's coin.
+func (r recordV2) coin() bill.Token {
+	return bill.Token{CoinID: coinNumber(r.CoinID), Crypto: string(r.CoinSymbol), Chain: string(r.Chain), Contract: string(r.Contract)}
+}
+
+// of reports whether a record is about a payment to an order. One that names no order is
+// about none: it may be a deposit to the permanent address of a user.
+func (r recordV2) of(reference string) bool {
+	return reference != "" && string(r.OrderID) == reference && r.ReferenceID == "" && r.UserID == ""
 }
 
 // ask posts a question about one order or record.
@@ -105,6 +126,9 @@ func (c *v2) orderInfo(ctx context.Context, reference string) (orderV2, error) {
 	if out.Data == nil || out.Data.AmountToPay == "" {
 		return orderV2{}, errNoOrder
 	}
+	if err := isAbout(pathOrder, out.Data.OrderID, reference); err != nil {
+		return orderV2{}, err
+	}
 	return *out.Data, nil
 }
 
@@ -118,7 +142,18 @@ func (c *v2) invoiceInfo(ctx context.Context, reference string) (invoiceV2, erro
 	if out.Data == nil || out.Data.Price == "" {
 		return invoiceV2{}, errNoOrder
 	}
+	if err := isAbout(pathInvoice, out.Data.OrderID, reference); err != nil {
+		return invoiceV2{}, err
+	}
 	return *out.Data, nil
+}
+
+// isAbout checks that an answer is about the order that was asked about, where it says.
+func isAbout(path string, told text, reference string) error {
+	if told != "" && string(told) != reference {
+		return &Error{Failure: Unreachable, Endpoint: path, Err: errors.New("the answer is about another orderId")}
+	}
+	return nil
 }
 
 func (c *v2) record(ctx context.Context, limiter *rate.Limiter, path, id string) (recordV2, error) {
@@ -145,11 +180,13 @@ func (c *v2) record(ctx context.Context, limiter *rate.Limiter, path, id string)
 }
 
 // dueOf is what an order has to be paid with.
-func (c *v2) dueOf(ctx context.Context, in orderV2) (due Due) {
-	coinID, _ := strconv.ParseInt(string(in.CoinID), 10, 64)
-	due.Token = c.token(ctx, coinID, string(in.Chain), string(in.CoinSymbol))
-	due.Amount = amountOrZero(in.AmountToPay)
-	return due
+func (c *v2) dueOf(ctx context.Context, in orderV2) Due {
+	return Due{Amount: amountOrZero(in.AmountToPay), Token: c.coinOf(ctx, in).Token}
+}
+
+// coinOf is the coin of an order, which is of no coin where its number cannot be one.
+func (c *v2) coinOf(ctx context.Context, in orderV2) coinV2 {
+	return c.named(ctx, bill.Token{CoinID: coinNumber(in.CoinID), Crypto: string(in.CoinSymbol), Chain: string(in.Chain)})
 }
 
 // Lookup asks about orders one by one, which is all that the gateway offers.
@@ -163,38 +200,57 @@ func (c *v2) Lookup(ctx context.Context, references []string) (map[string]Info, 
 		if err != nil {
 			return infos, err
 		}
-		for i, s := range info.Payments {
-			if s.Status == bill.Success && info.unflagged[i] {
-				// The list does not say whether the payment was flagged as risky. The
-				// record does; a payment of which nobody says so is left for later.
-				if info.Payments[i].Status, info.Payments[i].Risky, err = c.flagged(ctx, s.ID); err != nil {
-					return infos, err
-				}
+		for i := range info.list {
+			if err := c.flagged(ctx, c.pace.orders, reference, info.coin, &info.list[i]); err != nil {
+				return infos, err
 			}
+			info.Payments = append(info.Payments, info.list[i].Seen)
 		}
 		infos[reference] = info.Info
 	}
 	return infos, nil
 }
 
-// flagged asks the record of a confirmed payment whether it is flagged as risky.
-func (c *v2) flagged(ctx context.Context, id string) (bill.PaymentStatus, bool, error) {
-	r, err := c.record(ctx, c.pace.orders, pathRecord, id)
-	switch {
-	case errors.Is(err, errNoOrder) || err == nil && !r.Risky.told:
-		return bill.Pending, false, nil
-	case err != nil:
-		return "", false, err
+// flagged asks the record of a confirmed payment whether it is flagged as risky, where
+// the list does not say so. A payment of which nobody says so is left for later. Where
+// the record tells another coin than the list, the payment is in none.
+func (c *v2) flagged(ctx context.Context, limiter *rate.Limiter, reference string, order coinV2, p *entryV2) error {
+	if p.Status != bill.Success || p.riskTold {
+		return nil
 	}
-	return bill.Success, r.Risky.set, nil
+	r, err := c.record(ctx, limiter, pathRecord, p.ID)
+	switch {
+	case errors.Is(err, errNoOrder) || err == nil && !(r.Risky.told && r.of(reference)):
+		p.Status = bill.Pending
+		return nil
+	case err != nil:
+		return err
+	}
+	p.Risky, p.riskTold = r.Risky.set, true
+	return p.agree(r.coin())
 }
 
-// infoV2 is the information of an order, with a mark for each payment of which the list
-// does not say whether it is flagged as risky.
+// entryV2 is a payment of a list, with its coin by all its names.
+type entryV2 struct {
+	Seen
+	coin     coinV2
+	riskTold bool // it says whether it is flagged as risky
+}
+
+// agree compares the coin of a payment with what is told of it elsewhere.
+func (e *entryV2) agree(told bill.Token) error {
+	err := e.coin.check(told)
+	e.Token = e.coin.Token
+	return err
+}
+
+// infoV2 is the information of an order, with its list of payments.
 type infoV2 struct {
 	Info
 	price, currency string
-	unflagged       []bool
+	invoice         bool
+	coin            coinV2 // of an order
+	list            []entryV2
 }
 
 // lookup asks about an order, of either sort. Nothing in a reference says which it is.
@@ -227,9 +283,12 @@ func (c *v2) lookupOrder(ctx context.Context, reference string) (infoV2, error) 
 	if err != nil {
 		return infoV2{}, err
 	}
-	info := infoV2{Info: Info{Reference: reference, Due: c.dueOf(ctx, in)}}
+	coin := c.coinOf(ctx, in)
+	info := infoV2{Info: Info{Reference: reference, Due: Due{Amount: amountOrZero(in.AmountToPay), Token: coin.Token}}, coin: coin}
 	for _, p := range in.PaidList {
-		info.add(p, info.Due.Token, p.Amount, decimal.Zero)
+		if err := c.add(ctx, &info, p, p.Amount); err != nil {
+			return infoV2{}, err
+		}
 	}
 	return info, nil
 }
@@ -239,34 +298,45 @@ func (c *v2) lookupInvoice(ctx context.Context, reference string) (infoV2, error
 	if err != nil {
 		return infoV2{}, err
 	}
-	info := infoV2{Info: Info{Reference: reference}, price: string(in.Price), currency: string(in.PriceSymbol)}
-	price := amountOrZero(in.Price)
+	info := infoV2{Info: Info{Reference: reference}, price: string(in.Price), currency: string(in.PriceSymbol), invoice: true}
 	for _, p := range in.PaidList {
-		coinID, _ := strconv.ParseInt(string(p.CoinID), 10, 64)
-		token := c.token(ctx, coinID, string(p.Chain), string(p.CoinSymbol))
-		info.add(p, token, p.PaidAmount, c.inCoin(ctx, price, amountOrZero(p.Rate), TokenIDV2(coinID, string(p.Chain))))
+		if err := c.add(ctx, &info, p, p.PaidAmount); err != nil {
+			return infoV2{}, err
+		}
 	}
 	return info, nil
 }
 
-// add takes a payment of a list. One whose amount cannot be read is left out.
-func (i *infoV2) add(p paidV2, token bill.Token, amount text, due decimal.Decimal) {
+// add takes a payment of a list. One whose amount cannot be read is left out, and so is
+// one that is listed before. Without an amount above zero nothing is confirmed.
+func (c *v2) add(ctx context.Context, info *infoV2, p paidV2, amount text) error {
 	paid, err := bill.ParseAmount(string(amount))
-	if err != nil || p.RecordID == "" || len(p.RecordID) > maxRecordID || hasControls(p.RecordID) {
-		return
+	if err != nil || p.RecordID == "" || len(p.RecordID) > maxRecordID || hasControls(p.RecordID) ||
+		slices.ContainsFunc(info.list, func(e entryV2) bool { return e.ID == string(p.RecordID) }) {
+		return nil
 	}
-	i.unflagged = append(i.unflagged, !p.Risky.told)
-	i.Payments = append(i.Payments, Seen{
+	coin, err := c.paidIn(ctx, p.coin(), info.coin)
+	if err != nil {
+		return err
+	}
+	e := entryV2{coin: coin, riskTold: p.Risky.told, Seen: Seen{
 		ID:         string(p.RecordID),
 		Status:     seenStatusV2(p.Status),
 		Amount:     paid,
-		Token:      token,
+		Token:      coin.Token,
 		TxID:       string(p.TxID),
 		ServiceFee: string(p.ServiceFee),
-		Due:        due,
 		Risky:      p.Risky.set,
 		PaidAt:     time.Time(p.ArrivedAt),
-	})
+	}}
+	if info.invoice {
+		e.Due = c.inCoin(ctx, amountOrZero(text(info.price)), amountOrZero(p.Rate), TokenIDV2(coin.CoinID, coin.Chain))
+	}
+	if e.Status == bill.Success && !paid.IsPositive() {
+		e.Status = bill.Pending
+	}
+	info.list = append(info.list, e)
+	return nil
 }
 
 // seenStatusV2 reads the state of a listed payment. An unknown one says nothing.
@@ -308,22 +378,31 @@ func (c *v2) Complete(ctx context.Context, cb Callback) (Callback, error) {
 	if !cb.Incomplete {
 		return cb, nil
 	}
+	var (
+		info infoV2
+		told = cb.Token
+	)
 	if cb.Kind == KindOrder && cb.Reference != "" {
-		info, err := c.lookup(ctx, c.pace.callbacks, cb.Reference)
-		if err != nil && !errors.Is(err, errNoOrder) {
+		var err error
+		if info, err = c.lookup(ctx, c.pace.callbacks, cb.Reference); err != nil && !errors.Is(err, errNoOrder) {
 			return cb, err
 		}
 		cb.Due, cb.Price, cb.Currency = info.Due.Amount, info.price, info.currency
-		for _, s := range info.Payments {
-			if s.ID == cb.RecordID {
-				if s.Due.IsPositive() {
-					cb.Due = s.Due
-				}
-				return cb.with(s)
+		for _, e := range info.list {
+			if e.ID != cb.RecordID {
+				continue
 			}
+			if e.Due.IsPositive() {
+				cb.Due = e.Due
+			}
+			e.riskTold = e.riskTold || cb.RiskTold
+			if err := c.flagged(ctx, c.pace.callbacks, cb.Reference, info.coin, &e); err != nil {
+				return cb, err
+			}
+			return cb.with(e, told)
 		}
-		if strings.EqualFold(cb.Token.Crypto, info.Due.Token.Crypto) {
-			cb.Token = info.Due.Token // most likely, as long as nothing is counted
+		if info.coin.Accepts(bill.Token{CoinID: told.CoinID, Crypto: told.Crypto, Chain: info.coin.Chain}) {
+			cb.Token = info.coin.Token // most likely, as long as nothing is counted
 		}
 	}
 
@@ -339,39 +418,55 @@ func (c *v2) Complete(ctx context.Context, cb Callback) (Callback, error) {
 		return cb, err
 	}
 	amount, err := bill.ParseAmount(string(r.Amount))
-	switch {
-	case err != nil:
+	if err != nil {
 		return cb, fmt.Errorf("%w: its record has no amount", ErrUnlisted)
-	case cb.Reference == "" && cb.Kind == KindOrder:
-		cb.Reference, cb.OrderID = string(r.OrderID), string(r.OrderID)
-		cb.Subject = string(firstOf(r.OrderID, r.RecordID))
-	case cb.Kind == KindOrder && r.OrderID != "" && string(r.OrderID) != cb.Reference:
-		return cb, fmt.Errorf("%w: its record is about another order", ErrUnlisted)
 	}
-	coinID, _ := strconv.ParseInt(string(r.CoinID), 10, 64)
-	token := c.token(ctx, coinID, string(r.Chain), string(r.CoinSymbol))
-	if token.Contract == "" {
-		token.Contract = string(r.Contract)
+	if cb.Kind == KindOrder {
+		if cb.Reference == "" {
+			cb.Reference, cb.OrderID = string(r.OrderID), string(r.OrderID)
+			cb.Subject = string(firstOf(r.OrderID, r.RecordID))
+		}
+		if !r.of(cb.Reference) {
+			return cb, fmt.Errorf("%w: its record is not about its order", ErrUnlisted)
+		}
+		if info.invoice && cb.Status == bill.Success {
+			// What the invoice costs in the coin of the payment is known with its list only.
+			return cb, fmt.Errorf("%w: the invoice does not list it yet", ErrUnlisted)
+		}
 	}
-	return cb.with(Seen{
+	coin, err := c.paidIn(ctx, r.coin(), info.coin)
+	if err != nil {
+		return cb, err
+	}
+	return cb.with(entryV2{coin: coin, riskTold: r.Risky.told, Seen: Seen{
 		ID:         string(r.RecordID),
 		Status:     seenStatusV2(r.Status),
 		Amount:     amount,
-		Token:      token,
+		Token:      coin.Token,
 		TxID:       string(r.TxID),
 		ServiceFee: string(r.ServiceFee),
 		Risky:      r.Risky.set,
 		PaidAt:     time.Time(r.ArrivedAt),
-	})
+	}}, told)
 }
 
-// with takes what the gateway lists of a callback's payment. A payment that the
-// callback calls confirmed must be so there too; one that either of them flags is held.
-func (cb Callback) with(s Seen) (Callback, error) {
-	cb.Amount, cb.Token, cb.TxID, cb.ServiceFee, cb.ArrivedAt = s.Amount, s.Token, s.TxID, s.ServiceFee, s.PaidAt
-	cb.Risky = cb.Risky || s.Risky
-	if cb.Status == bill.Success && (s.Status != bill.Success || !s.Amount.IsPositive()) {
-		return cb, fmt.Errorf("%w as confirmed", ErrUnlisted)
+// with takes what the gateway lists of a callback's payment, which has told of a coin. A payment that the
+// callback calls confirmed must be so there too, and one of them must say that it is
+// not flagged as risky; one that either of them flags is held. If they tell of two
+// coins the payment is in none.
+func (cb Callback) with(e entryV2, told bill.Token) (Callback, error) {
+	if err := e.agree(told); err != nil {
+		return cb, err
+	}
+	cb.Amount, cb.Token, cb.TxID, cb.ServiceFee, cb.ArrivedAt = e.Amount, e.Token, e.TxID, e.ServiceFee, e.PaidAt
+	cb.Risky = cb.Risky || e.Risky
+	if cb.Status == bill.Success {
+		switch {
+		case e.Status != bill.Success || !e.Amount.IsPositive():
+			return cb, fmt.Errorf("%w as confirmed", ErrUnlisted)
+		case !e.riskTold && !cb.RiskTold:
+			return cb, fmt.Errorf("%w with a word on whether it is flagged as risky", ErrUnlisted)
+		}
 	}
 	cb.Incomplete = false
 	return cb, nil

@@ -93,7 +93,7 @@ func (c *v2) Create(ctx context.Context, o Order) (Created, error) {
 
 // created describes an order of which address and amount are known.
 func (c *v2) created(ctx context.Context, o Order, coinID int64, chain string, address, memo text, amount decimal.Decimal) Created {
-	token := c.token(ctx, coinID, chain, "")
+	token := c.named(ctx, bill.Token{CoinID: coinID, Chain: chain}).Token
 	return Created{
 		OrderID: o.Reference,
 		Address: string(address),
@@ -244,6 +244,7 @@ func (c *v2) fetchCoins(ctx context.Context) (coinsV2, error) {
 			tokenID := TokenIDV2(id, string(chain))
 			coins.tokens[tokenID] = Listed{
 				Token: bill.Token{
+					CoinID:   id,
 					Crypto:   string(coin.Symbol),
 					Network:  string(firstOf(n.ChainFullName, chain)),
 					Chain:    string(chain),
@@ -258,24 +259,6 @@ func (c *v2) fetchCoins(ctx context.Context) (coinsV2, error) {
 		}
 	}
 	return coins, nil
-}
-
-// token names a coin on a chain. Coins change their names (MATIC is POL now), two can
-// have the same, and a bill and its payments are compared by name and contract. So those
-// of the list of coins, by the coin's number, come before the name that an answer tells.
-func (c *v2) token(ctx context.Context, coinID int64, chain, told string) bill.Token {
-	t := bill.Token{Crypto: told, Chain: chain}
-	coins, err := c.coins.get(ctx, c.fetchCoins)
-	if err != nil {
-		return t
-	}
-	if l, ok := coins.tokens[TokenIDV2(coinID, chain)]; ok {
-		return l.Token
-	}
-	if symbol := coins.symbols[coinID]; symbol != "" {
-		t.Crypto = symbol
-	}
-	return t
 }
 
 // fiat asks /getFiatList ("Get Fiat List") for the id of a currency.

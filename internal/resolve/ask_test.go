@@ -23,11 +23,13 @@ import (
 // A gatewayV2 knows orders and answers about them as API v2 does. It needs no network,
 // so that time can be simulated around it.
 type gatewayV2 struct {
-	mu     sync.Mutex
-	orders map[string][]string // payments as its lists have them, by order
-	hosted bool                // orders are invoices
-	fault  func(ctx context.Context) (answer string, err error)
-	asked  int // questions about orders
+	mu      sync.Mutex
+	orders  map[string][]string // payments as its lists have them, by order
+	records map[string]string   // of payments, by their ids
+	coins   string              // the list of coins; empty for the usual one
+	hosted  bool                // orders are invoices
+	fault   func(ctx context.Context) (answer string, err error)
+	asked   int // questions about orders
 }
 
 func (g *gatewayV2) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -50,15 +52,20 @@ func (g *gatewayV2) answer(ctx context.Context, path, body string) (string, erro
 	}
 	payments, known := g.orders[in.OrderID]
 	list := strings.Join(payments, ",")
-	hosted := g.hosted
+	hosted, coins := g.hosted, g.coins
+	record, recorded := g.records[in.RecordID]
 	g.mu.Unlock()
 	switch {
+	case path == "/getCoinList" && coins != "":
+		return fmt.Sprintf(`{"code":10000,"data":{"coins":[%s]}}`, coins), nil
 	case path == "/getCoinList":
 		return `{"code":10000,"data":{"coins":[{"coinId":1280,"symbol":"USDT","status":"Normal","networks":{"TRX":{"chain":"TRX","precision":6},"BSC":{"chain":"BSC","precision":18}}}]}}`, nil
 	case fault != nil:
 		return fault(ctx)
 	case path == "/getAppOrderInfo" && known && !hosted:
 		return fmt.Sprintf(`{"code":10000,"data":{"amountToPay":%q,"coinId":1280,"coinSymbol":"USDT","chain":"TRX","toAddress":"T","paidList":[%s]}}`, due, list), nil
+	case path == "/getAppDepositRecord" && recorded:
+		return fmt.Sprintf(`{"code":10000,"data":{"record":%s}}`, record), nil
 	case path == "/getInvoiceOrderInfo" && known && hosted:
 		return fmt.Sprintf(`{"code":10000,"data":{"price":"50.00","priceSymbol":"USD","paidList":[%s]}}`, list), nil
 	}
@@ -70,6 +77,13 @@ func (g *gatewayV2) lists(reference string, payments ...string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.orders[reference] = payments
+}
+
+// recorded has the gateway tell about a payment by itself from now on.
+func (g *gatewayV2) recorded(id, record string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.records[id] = record
 }
 
 func (g *gatewayV2) fails(fault func(context.Context) (string, error)) {
@@ -114,7 +128,7 @@ func depositV2(reference, record, status string, risky bool) []byte {
 
 func newShopV2(t *testing.T) (*shop, *gatewayV2) {
 	t.Helper()
-	g := &gatewayV2{orders: make(map[string][]string)}
+	g := &gatewayV2{orders: make(map[string][]string), records: make(map[string]string)}
 	shop := newShop(t)
 	shop.gateway.Client = gateway.NewV2(gateway.Config{Signer: noSigner{}, Endpoint: "http://gateway.test", Timeout: 10 * time.Second, Transport: g})
 	shop.account.API, shop.account.Client = "v2", shop.gateway.Client

@@ -45,7 +45,7 @@ type Record struct {
 
 var billColumns = []string{
 	"reference", "token", "account", "stage", "problem", "idempotency_key", "request_hash", "order_id", "items", "note",
-	"price", "currency", "hosted", "payment_url", "method", "token_id", "crypto", "network", "chain", "contract", "address",
+	"price", "currency", "hosted", "payment_url", "method", "token_id", "coin_id", "crypto", "network", "chain", "contract", "address",
 	"memo", "due", "accept_short", "status", "confirming", "paid", "seq", "created_at", "expires_at", "updated_at",
 }
 
@@ -116,18 +116,18 @@ func (tx *Tx) SaveBill(r *Record, now time.Time) error {
 	state := r.StateAt(now)
 	err = tx.exec(upsertBill, r.Reference, r.Token, r.Account, r.Stage, r.Problem, r.IdempotencyKey, r.RequestHash, r.OrderID,
 		string(items), r.Note, r.Price.String(), r.Currency, r.Hosted, r.PaymentURL, r.Method, r.TokenID,
-		r.Pays.Crypto, r.Pays.Network, r.Pays.Chain, r.Pays.Contract, r.Address, r.Memo, r.Due.String(), r.AcceptShort.String(),
+		r.Pays.CoinID, r.Pays.Crypto, r.Pays.Network, r.Pays.Chain, r.Pays.Contract, r.Address, r.Memo, r.Due.String(), r.AcceptShort.String(),
 		string(state.Status), state.Confirming, state.Paid.String(), r.Seq, ms(r.CreatedAt), ms(r.ExpiresAt), ms(now))
 	if err != nil {
 		return err
 	}
 	for _, p := range r.Payments {
-		err := tx.exec(`INSERT INTO payments (reference, id, status, amount, crypto, network, chain, contract, txid, service_fee, risky, arrived_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT (reference, id) DO UPDATE SET status = excluded.status, amount = excluded.amount, crypto = excluded.crypto,
+		err := tx.exec(`INSERT INTO payments (reference, id, status, amount, coin_id, crypto, network, chain, contract, txid, service_fee, risky, arrived_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (reference, id) DO UPDATE SET status = excluded.status, amount = excluded.amount, coin_id = excluded.coin_id, crypto = excluded.crypto,
 			network = excluded.network, chain = excluded.chain, contract = excluded.contract, txid = excluded.txid,
 			service_fee = excluded.service_fee, risky = excluded.risky, arrived_at = excluded.arrived_at`,
-			r.Reference, p.ID, string(p.Status), p.Amount.String(), p.Crypto, p.Network, p.Chain, p.Contract, p.TxID, p.ServiceFee, p.Risky, ms(p.ArrivedAt))
+			r.Reference, p.ID, string(p.Status), p.Amount.String(), p.CoinID, p.Crypto, p.Network, p.Chain, p.Contract, p.TxID, p.ServiceFee, p.Risky, ms(p.ArrivedAt))
 		if err != nil {
 			return err
 		}
@@ -279,7 +279,7 @@ func loadBill(q queries, where string, args ...any) (*Record, error) {
 	)
 	err := q.queryRow(selectBill+where, args...).Scan(&r.Reference, &r.Token, &r.Account, &r.Stage, &r.Problem, &r.IdempotencyKey,
 		&r.RequestHash, &r.OrderID, &items, &r.Note, &price, &r.Currency, &r.Hosted, &r.PaymentURL, &r.Method, &r.TokenID,
-		&r.Pays.Crypto, &r.Pays.Network, &r.Pays.Chain, &r.Pays.Contract, &r.Address, &r.Memo, &due, &short,
+		&r.Pays.CoinID, &r.Pays.Crypto, &r.Pays.Network, &r.Pays.Chain, &r.Pays.Contract, &r.Address, &r.Memo, &due, &short,
 		&status, &confirming, &paid, &r.Seq, &createdAt, &expiresAt, &updatedAt)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, ErrNotFound
@@ -305,7 +305,7 @@ func loadBill(q queries, where string, args ...any) (*Record, error) {
 }
 
 func loadPayments(q queries, reference string) ([]bill.Payment, error) {
-	rows, err := q.query(`SELECT id, status, amount, crypto, network, chain, contract, txid, service_fee, risky, arrived_at
+	rows, err := q.query(`SELECT id, status, amount, coin_id, crypto, network, chain, contract, txid, service_fee, risky, arrived_at
 		FROM payments WHERE reference = ? ORDER BY arrived_at, id`, reference)
 	if err != nil {
 		return nil, err
@@ -319,7 +319,7 @@ func loadPayments(q queries, reference string) ([]bill.Payment, error) {
 			amount    string
 			arrivedAt int64
 		)
-		if err := rows.Scan(&p.ID, &status, &amount, &p.Crypto, &p.Network, &p.Chain, &p.Contract, &p.TxID, &p.ServiceFee, &p.Risky, &arrivedAt); err != nil {
+		if err := rows.Scan(&p.ID, &status, &amount, &p.CoinID, &p.Crypto, &p.Network, &p.Chain, &p.Contract, &p.TxID, &p.ServiceFee, &p.Risky, &arrivedAt); err != nil {
 			return nil, err
 		}
 		if p.Amount, err = decimal.NewFromString(amount); err != nil {
