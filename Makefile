@@ -12,13 +12,13 @@ CADDYFILES            := Caddyfile.example Caddyfile.v2.example $(wildcard examp
 
 test: setup check lint configs unit e2e browser
 
-# The race detector needs a C compiler, and the tests of the program look at its system
-# calls; Go fetches everything else by itself.
+# The race detector needs a C compiler, and on Linux the tests of the program look at its
+# system calls; Go fetches everything else by itself.
 setup:
 	@command -v cc > /dev/null || \
 		{ [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && apt-get update && apt-get install -y gcc libc6-dev; } || \
 		{ echo "the race detector needs a C compiler; on Debian: apt-get install gcc libc6-dev"; exit 1; }
-	@command -v strace > /dev/null || \
+	@[ "$$(uname -s)" != Linux ] || command -v strace > /dev/null || \
 		{ [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && apt-get update && apt-get install -y strace; } || \
 		{ echo "the tests of the program need strace; on Debian: apt-get install strace"; exit 1; }
 

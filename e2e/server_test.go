@@ -241,17 +241,27 @@ func rows[T any](s *server, query string, args ...any) (list []T) {
 	return list
 }
 
-// settled waits until every callback is resolved and every delivery is over.
+// settled waits until every callback is resolved and every delivery is over, for as
+// long as there is some progress.
 func (s *server) settled() {
 	s.t.Helper()
-	var left int
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		left = rows[int](s, `SELECT (SELECT count(*) FROM callbacks WHERE state = 'received') + (SELECT count(*) FROM deliveries WHERE state = 'pending')`)[0]
-		if left == 0 {
+	const patience = time.Minute
+	var (
+		work  = "-"
+		since = time.Now()
+	)
+	for time.Since(since) < patience {
+		now := rows[string](s, `SELECT (SELECT count(*) FROM callbacks WHERE state = 'received') || ' callbacks and '
+			|| (SELECT count(*) FROM deliveries WHERE state = 'pending') || ' deliveries'`)[0]
+		if now == "0 callbacks and 0 deliveries" {
 			return
 		}
+		if now != work {
+			work, since = now, time.Now()
+		}
+		time.Sleep(50 * time.Millisecond)
 	}
-	s.t.Fatalf("%d callbacks and deliveries are left", left)
+	s.t.Fatalf("%s are left, and nothing happens", work)
 }
 
 // intact looks for damage in the files of a server that has ended.
