@@ -62,6 +62,11 @@ func (e *Error) RetryAfter() time.Duration {
 // OtherMethod reports whether the gateway has refused the coin and might take another.
 func (e *Error) OtherMethod() bool { return e.Failure == Refused && refusals[e.Code].coin }
 
+// concernsAll reports whether the next request would fare no better, whatever it is about.
+func (e *Error) concernsAll() bool {
+	return e.Failure == BadSignature || e.Failure == Refused && e.Err == nil && (refusals[e.Code].all || refusals[e.Code].wait > 0)
+}
+
 // IsDuplicate reports whether the gateway has refused an order because it has one with
 // the same reference.
 func IsDuplicate(err error) bool { return refusedWith(err, codeDuplicate) }
@@ -93,6 +98,7 @@ type refusal struct {
 	again bool          // the same request may succeed later
 	wait  time.Duration // but not before
 	coin  bool          // it is about the coin or its network
+	all   bool          // it is about the account or this server
 }
 
 // rateLimitWait is the wait after a refusal for too many requests. How long the
@@ -104,18 +110,18 @@ var refusals = map[int]refusal{
 	codeInternal:     {again: true},
 	codeRateLimit:    {hint: "too many requests in a short time", again: true, wait: rateLimitWait},
 	codeFrequent:     {hint: "too many requests in a short time", again: true, wait: rateLimitWait},
-	11009:            {hint: "the gateway's limit of a day is reached"},
-	11005:            {hint: "the signature does not match: look at 'app_id', 'app_secret' and 'api'"},
-	11006:            {hint: "the request was too old for the gateway: look at this machine's clock"},
+	11009:            {hint: "the gateway's limit of a day is reached", all: true},
+	11005:            {hint: "the signature does not match: look at 'app_id', 'app_secret' and 'api'", all: true},
+	11006:            {hint: "the request was too old for the gateway: look at this machine's clock", all: true},
 	codeDuplicate:    {hint: "the gateway has an order of this reference already", again: true},
 	11012:            {hint: "'valid_for' is longer than the gateway allows"},
-	codeOnlyV1:       {hint: "the merchant account belongs to API v1: set 'api v1' in the global option block 'ccpayment' and name each method by its token id"},
-	codeOnlyV2:       {hint: "the merchant account belongs to API v2: set 'api v2' in the global option block 'ccpayment' and name each method by coin id and chain"},
-	11014:            {hint: "the gateway has blocked this server's address for five days"},
-	12000:            {hint: "the merchant account is disabled"},
-	12001:            {hint: "the gateway does not know the account: look at 'app_id'"},
-	12002:            {hint: "this server's address is not in the account's allow-list, on the Developer page of the gateway's dashboard"},
-	12003:            {hint: "the account may not use the API before its website is verified"},
+	codeOnlyV1:       {hint: "the merchant account belongs to API v1: set 'api v1' in the global option block 'ccpayment' and name each method by its token id", all: true},
+	codeOnlyV2:       {hint: "the merchant account belongs to API v2: set 'api v2' in the global option block 'ccpayment' and name each method by coin id and chain", all: true},
+	11014:            {hint: "the gateway has blocked this server's address for five days", all: true},
+	12000:            {hint: "the merchant account is disabled", all: true},
+	12001:            {hint: "the gateway does not know the account: look at 'app_id'", all: true},
+	12002:            {hint: "this server's address is not in the account's allow-list, on the Developer page of the gateway's dashboard", all: true},
+	12003:            {hint: "the account may not use the API before its website is verified", all: true},
 	13000:            {hint: "the gateway does not offer the coin: look at 'method'", coin: true},
 	13001:            {hint: "the gateway does not offer the coin on this chain: look at 'method'", coin: true},
 	13002:            {hint: "the coin's price is not usual at present", again: true, coin: true},

@@ -25,8 +25,9 @@ type Client interface {
 	// CreateHosted makes an order that is paid on the gateway's own page.
 	CreateHosted(ctx context.Context, o Order) (paymentURL string, err error)
 	// Lookup returns what the gateway knows of orders, by reference. Orders it
-	// does not know are missing from the map. With an error the map has those that
-	// were answered before it.
+	// does not know are missing from the map or there with ErrUnlisted. What went wrong
+	// with one order is in its information. An error is about them all; the map then has
+	// those that were asked about before it.
 	Lookup(ctx context.Context, references []string) (map[string]Info, error)
 	// Resend has the gateway send the callbacks of confirmed payments again that were
 	// not taken between two times, at most an hour apart. The gateway allows one such
@@ -99,8 +100,13 @@ func (d Due) Known() bool {
 // Info is what the gateway knows of an order.
 type Info struct {
 	Reference string
-	Due       Due
-	Payments  []Seen
+	// OrderID, Price and Currency are empty where the gateway does not tell them.
+	OrderID, Price, Currency string
+	Due                      Due
+	Payments                 []Seen
+	// Err is why nothing is known of the order; ErrUnlisted if the gateway has said that
+	// it does not know it.
+	Err error
 }
 
 // Seen is a payment as an order's information lists it.

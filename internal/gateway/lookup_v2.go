@@ -24,11 +24,12 @@ const (
 )
 
 // errNoOrder means that the gateway, when asked, does not know an order or record.
-var errNoOrder = errors.New("the gateway does not know it")
+var errNoOrder = fmt.Errorf("%w: it knows no such order or record", ErrUnlisted)
 
-// notThere are the refusals that say so. Which one is meant for it is not documented:
-// the name of 11003 is NotFound, those of the others are general.
-var notThere = []int{codeNotFound, codeFailed, codeArgument}
+// errMaybeNoOrder comes with a refusal that may mean the same. Which one is meant for it
+// is not documented: the name of 11003 is NotFound, those of the others are general, and
+// a gateway that is out of order may use them about everything.
+var errMaybeNoOrder = errors.New("the gateway may not know it")
 
 // orderV2 is the answer of /getAppOrderInfo. Its list has payments in the order's own
 // coin only, and leaves the coin out.
@@ -106,8 +107,11 @@ func (r recordV2) of(reference string) bool {
 // ask posts a question about one order or record.
 func (c *v2) ask(ctx context.Context, path string, in, out any) error {
 	err := c.call(ctx, path, in, out)
-	if refusedWith(err, notThere...) {
+	switch {
+	case refusedWith(err, codeNotFound):
 		return fmt.Errorf("%w: %v", errNoOrder, err)
+	case refusedWith(err, codeFailed, codeArgument):
+		return fmt.Errorf("%w: %w", errMaybeNoOrder, err)
 	}
 	return err
 }
@@ -191,36 +195,34 @@ func (c *v2) coinOf(ctx context.Context, in orderV2) coinV2 {
 
 // Lookup asks about orders one by one, which is all that the gateway offers.
 func (c *v2) Lookup(ctx context.Context, references []string) (map[string]Info, error) {
-	infos := make(map[string]Info, len(references))
-	for _, reference := range references {
-		info, err := c.lookup(ctx, c.pace.orders, reference)
-		if errors.Is(err, errNoOrder) {
-			continue
-		}
-		if err != nil {
-			return infos, err
-		}
-		for i := range info.list {
-			if err := c.flagged(ctx, c.pace.orders, reference, info.coin, &info.list[i]); err != nil {
-				return infos, err
-			}
-			info.Payments = append(info.Payments, info.list[i].Seen)
-		}
-		infos[reference] = info.Info
+	return lookupEach(ctx, references, c.lookupFlagged)
+}
+
+// lookupFlagged asks about an order and whether its payments are flagged as risky.
+func (c *v2) lookupFlagged(ctx context.Context, reference string) (Info, error) {
+	info, err := c.lookup(ctx, c.pace.orders, reference)
+	if err != nil {
+		return Info{}, err
 	}
-	return infos, nil
+	for i := range info.list {
+		if err := c.flagged(ctx, c.pace.orders, reference, &info.list[i]); err != nil {
+			return Info{}, err
+		}
+		info.Payments = append(info.Payments, info.list[i].Seen)
+	}
+	return info.Info, nil
 }
 
 // flagged asks the record of a confirmed payment whether it is flagged as risky, where
 // the list does not say so. A payment of which nobody says so is left for later. Where
 // the record tells another coin than the list, the payment is in none.
-func (c *v2) flagged(ctx context.Context, limiter *rate.Limiter, reference string, order coinV2, p *entryV2) error {
+func (c *v2) flagged(ctx context.Context, limiter *rate.Limiter, reference string, p *entryV2) error {
 	if p.Status != bill.Success || p.riskTold {
 		return nil
 	}
 	r, err := c.record(ctx, limiter, pathRecord, p.ID)
 	switch {
-	case errors.Is(err, errNoOrder) || err == nil && !(r.Risky.told && r.of(reference)):
+	case errors.Is(err, errNoOrder) || errors.Is(err, errMaybeNoOrder) || err == nil && !(r.Risky.told && r.of(reference)):
 		p.Status = bill.Pending
 		return nil
 	case err != nil:
@@ -247,10 +249,9 @@ func (e *entryV2) agree(told bill.Token) error {
 // infoV2 is the information of an order, with its list of payments.
 type infoV2 struct {
 	Info
-	price, currency string
-	invoice         bool
-	coin            coinV2 // of an order
-	list            []entryV2
+	invoice bool
+	coin    coinV2 // of an order
+	list    []entryV2
 }
 
 // lookup asks about an order, of either sort. Nothing in a reference says which it is.
@@ -262,12 +263,17 @@ func (c *v2) lookup(ctx context.Context, limiter *rate.Limiter, reference string
 	if c.hints.has(reference) {
 		sorts[0], sorts[1] = sorts[1], sorts[0]
 	}
+	unknown := errNoOrder
 	for _, s := range sorts {
 		if err := c.pace.wait(ctx, limiter, s.path); err != nil {
 			return infoV2{}, err
 		}
 		info, err := s.ask(ctx, reference)
-		if errors.Is(err, errNoOrder) {
+		switch {
+		case errors.Is(err, errMaybeNoOrder):
+			unknown = err
+			continue
+		case errors.Is(err, errNoOrder):
 			continue
 		}
 		if err == nil && s.path == pathInvoice {
@@ -275,7 +281,7 @@ func (c *v2) lookup(ctx context.Context, limiter *rate.Limiter, reference string
 		}
 		return info, err
 	}
-	return infoV2{}, errNoOrder
+	return infoV2{}, unknown
 }
 
 func (c *v2) lookupOrder(ctx context.Context, reference string) (infoV2, error) {
@@ -284,7 +290,7 @@ func (c *v2) lookupOrder(ctx context.Context, reference string) (infoV2, error) 
 		return infoV2{}, err
 	}
 	coin := c.coinOf(ctx, in)
-	info := infoV2{Info: Info{Reference: reference, Due: Due{Amount: amountOrZero(in.AmountToPay), Token: coin.Token}}, coin: coin}
+	info := infoV2{Info: Info{Reference: reference, OrderID: reference, Due: Due{Amount: amountOrZero(in.AmountToPay), Token: coin.Token}}, coin: coin}
 	for _, p := range in.PaidList {
 		if err := c.add(ctx, &info, p, p.Amount); err != nil {
 			return infoV2{}, err
@@ -298,7 +304,7 @@ func (c *v2) lookupInvoice(ctx context.Context, reference string) (infoV2, error
 	if err != nil {
 		return infoV2{}, err
 	}
-	info := infoV2{Info: Info{Reference: reference}, price: string(in.Price), currency: string(in.PriceSymbol), invoice: true}
+	info := infoV2{Info: Info{Reference: reference, OrderID: reference, Price: string(in.Price), Currency: string(in.PriceSymbol)}, invoice: true}
 	for _, p := range in.PaidList {
 		if err := c.add(ctx, &info, p, p.PaidAmount); err != nil {
 			return infoV2{}, err
@@ -308,7 +314,8 @@ func (c *v2) lookupInvoice(ctx context.Context, reference string) (infoV2, error
 }
 
 // add takes a payment of a list. One whose amount cannot be read is left out, and so is
-// one that is listed before. Without an amount above zero nothing is confirmed.
+// one that is listed before. Nothing is confirmed without an amount above zero, nor
+// without the rate that says what an invoice costs in the coin of the payment.
 func (c *v2) add(ctx context.Context, info *infoV2, p paidV2, amount text) error {
 	paid, err := bill.ParseAmount(string(amount))
 	if err != nil || p.RecordID == "" || len(p.RecordID) > maxRecordID || hasControls(p.RecordID) ||
@@ -330,9 +337,9 @@ func (c *v2) add(ctx context.Context, info *infoV2, p paidV2, amount text) error
 		PaidAt:     time.Time(p.ArrivedAt),
 	}}
 	if info.invoice {
-		e.Due = c.inCoin(ctx, amountOrZero(text(info.price)), amountOrZero(p.Rate), TokenIDV2(coin.CoinID, coin.Chain))
+		e.Due = c.inCoin(ctx, amountOrZero(text(info.Price)), amountOrZero(p.Rate), TokenIDV2(coin.CoinID, coin.Chain))
 	}
-	if e.Status == bill.Success && !paid.IsPositive() {
+	if e.Status == bill.Success && (!paid.IsPositive() || info.invoice && !e.Due.IsPositive()) {
 		e.Status = bill.Pending
 	}
 	info.list = append(info.list, e)
@@ -379,15 +386,16 @@ func (c *v2) Complete(ctx context.Context, cb Callback) (Callback, error) {
 		return cb, nil
 	}
 	var (
-		info infoV2
-		told = cb.Token
+		info    infoV2
+		told    = cb.Token
+		unknown error
 	)
 	if cb.Kind == KindOrder && cb.Reference != "" {
-		var err error
-		if info, err = c.lookup(ctx, c.pace.callbacks, cb.Reference); err != nil && !errors.Is(err, errNoOrder) {
-			return cb, err
+		info, unknown = c.lookup(ctx, c.pace.callbacks, cb.Reference)
+		if e := new(Error); errors.As(unknown, &e) && (e.Failure != Refused || e.concernsAll()) {
+			return cb, unknown
 		}
-		cb.Due, cb.Price, cb.Currency = info.Due.Amount, info.price, info.currency
+		cb.Due, cb.Price, cb.Currency = info.Due.Amount, info.Price, info.Currency
 		for _, e := range info.list {
 			if e.ID != cb.RecordID {
 				continue
@@ -396,7 +404,7 @@ func (c *v2) Complete(ctx context.Context, cb Callback) (Callback, error) {
 				cb.Due = e.Due
 			}
 			e.riskTold = e.riskTold || cb.RiskTold
-			if err := c.flagged(ctx, c.pace.callbacks, cb.Reference, info.coin, &e); err != nil {
+			if err := c.flagged(ctx, c.pace.callbacks, cb.Reference, &e); err != nil {
 				return cb, err
 			}
 			return cb.with(e, told)
@@ -411,10 +419,13 @@ func (c *v2) Complete(ctx context.Context, cb Callback) (Callback, error) {
 		path = pathUserRecord
 	}
 	r, err := c.record(ctx, c.pace.callbacks, path, cb.RecordID)
-	if errors.Is(err, errNoOrder) {
+	known := unknown == nil && cb.Kind == KindOrder
+	switch {
+	case errors.Is(err, errNoOrder) && (unknown == nil || errors.Is(unknown, errNoOrder)), errors.Is(err, errMaybeNoOrder) && known:
 		return cb, ErrUnlisted
-	}
-	if err != nil {
+	case errors.Is(err, errNoOrder):
+		return cb, unknown // a refusal that says nothing about the payment
+	case err != nil:
 		return cb, err
 	}
 	amount, err := bill.ParseAmount(string(r.Amount))
@@ -450,10 +461,10 @@ func (c *v2) Complete(ctx context.Context, cb Callback) (Callback, error) {
 	}}, told)
 }
 
-// with takes what the gateway lists of a callback's payment, which has told of a coin. A payment that the
-// callback calls confirmed must be so there too, and one of them must say that it is
-// not flagged as risky; one that either of them flags is held. If they tell of two
-// coins the payment is in none.
+// with takes what the gateway lists of a callback's payment. A payment that the callback
+// calls confirmed must be so there too, and one of them must say that it is not flagged as
+// risky; one that either of them flags is held. If the list and the callback, which has
+// told of a coin, mean two coins, the payment is in none.
 func (cb Callback) with(e entryV2, told bill.Token) (Callback, error) {
 	if err := e.agree(told); err != nil {
 		return cb, err

@@ -25,6 +25,7 @@ type pacer struct {
 
 	mu    sync.Mutex
 	rest  time.Duration
+	since time.Time // when it was asked for
 	until time.Time
 }
 
@@ -35,8 +36,8 @@ func newPacer() *pacer {
 	}
 }
 
-// wait returns when a question may be asked, by one of the limiters. While the gateway is left alone the error
-// is the one with which it has asked for that.
+// wait returns when a question may be asked, by one of the limiters. While the gateway is
+// left alone the error is the one with which it has asked for that.
 func (p *pacer) wait(ctx context.Context, limiter *rate.Limiter, endpoint string) error {
 	p.mu.Lock()
 	rest := time.Until(p.until)
@@ -50,15 +51,18 @@ func (p *pacer) wait(ctx context.Context, limiter *rate.Limiter, endpoint string
 	return nil
 }
 
-// saw learns from the outcome of a request.
-func (p *pacer) saw(err error) {
+// saw learns from the outcome of a request. Those that were under way when a rest began
+// say nothing new: it was not observed yet.
+func (p *pacer) saw(sent time.Time, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
+	case !sent.After(p.since):
 	case err == nil:
 		p.rest = 0
 	case refusedWith(err, codeRateLimit, codeFrequent):
 		p.rest = min(max(2*p.rest, rateLimitWait), longestRest)
-		p.until = time.Now().Add(p.rest)
+		p.since = time.Now()
+		p.until = p.since.Add(p.rest)
 	}
 }

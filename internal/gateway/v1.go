@@ -159,8 +159,28 @@ func (c v1) CreateHosted(ctx context.Context, o Order) (string, error) {
 	return url, nil
 }
 
-// Lookup asks /bill/info about at most 100 orders of this shop.
+// Lookup asks /bill/info about at most 100 orders of this shop. What the gateway does
+// with one it does not know is not documented. Should it refuse them all for that one,
+// each is asked about alone.
 func (c v1) Lookup(ctx context.Context, references []string) (map[string]Info, error) {
+	infos, err := c.lookup(ctx, references)
+	if e := new(Error); len(references) == 1 || !errors.As(err, &e) || e.Failure != Refused || e.concernsAll() {
+		return infos, err
+	}
+	return lookupEach(ctx, references, func(ctx context.Context, reference string) (Info, error) {
+		infos, err := c.lookup(ctx, []string{reference})
+		if err != nil {
+			return Info{}, err
+		}
+		info, ok := infos[reference]
+		if !ok {
+			return Info{}, ErrUnlisted
+		}
+		return info, nil
+	})
+}
+
+func (c v1) lookup(ctx context.Context, references []string) (map[string]Info, error) {
 	var out struct {
 		Data []struct {
 			Detail struct {

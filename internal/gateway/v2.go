@@ -308,7 +308,8 @@ func (c *v2) call(ctx context.Context, path string, in, out any) error {
 	if err != nil {
 		return err
 	}
+	sent := time.Now()
 	err = c.transport.post(ctx, path, body, maxAnswer, out)
-	c.pace.saw(err)
+	c.pace.saw(sent, err)
 	return err
 }

@@ -77,17 +77,14 @@ func (r *Resolver) confirm(ctx context.Context, a Account, log *zap.Logger, mess
 			return ctx.Err() // a stop says nothing about the gateway
 		}
 	}
-	if g := new(gateway.Error); errors.As(failed, &g) && g.Failure == gateway.Refused && len(references) > 1 {
-		// What it does with an order it does not know is not documented. Should it
-		// refuse them all for one, each is asked about alone.
-		for _, m := range messages {
-			if err := r.confirm(ctx, a, log, []message{m}); err != nil {
-				return err
+	for _, m := range messages {
+		failed := failed
+		if info, answered := infos[m.content.Reference]; answered {
+			failed = nil
+			if !errors.Is(info.Err, errUnlisted) {
+				failed = info.Err
 			}
 		}
-		return nil
-	}
-	for _, m := range messages {
 		err := r.judge(ctx, log, m, infos, failed)
 		if err := r.settle(ctx, log, m.Callback, err); err != nil {
 			return err
@@ -146,7 +143,7 @@ func (r *Resolver) judge(ctx context.Context, log *zap.Logger, m message, infos 
 func (r *Resolver) borneOut(tx *store.Tx, m *message, infos map[string]gateway.Info) error {
 	cb := m.content
 	info, known := infos[cb.Reference]
-	if !known {
+	if !known || info.Err != nil {
 		return errUnlisted
 	}
 	if cb.Status != bill.Success {

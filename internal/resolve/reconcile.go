@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -40,21 +41,20 @@ func (r *Resolver) reconcilePass(ctx context.Context) (more bool, err error) {
 		if a.Reconcile <= 0 {
 			continue
 		}
-		asked, err := r.reconcileTurn(ctx, a)
+		turn, err := r.reconcileTurn(ctx, a)
 		if err != nil && !errors.As(err, new(*gateway.Error)) {
 			return false, err
 		}
-		more = more || err == nil && asked == maxLookup
+		more = more || err == nil && turn.due == maxLookup
 	}
 	return more, nil
 }
 
 // reconcileTurn is one account's share of a pass.
-func (r *Resolver) reconcileTurn(ctx context.Context, a Account) (asked int, err error) {
+func (r *Resolver) reconcileTurn(ctx context.Context, a Account) (turn, error) {
 	r.reconciling.Lock()
 	defer r.reconciling.Unlock()
-	asked, _, err = r.reconcileSome(ctx, a)
-	return asked, err
+	return r.reconcileSome(ctx, a)
 }
 
 // Reconciled is what came of asking the gateway about open bills.
@@ -87,53 +87,73 @@ func (r *Resolver) reconcileAll(ctx context.Context, a Account) (done Reconciled
 	if err := r.store.PlanChecks(ctx, a.Name, r.now()); err != nil {
 		return done, err
 	}
+	var odd error
 	for {
-		asked, found, err := r.reconcileSome(ctx, a)
-		done.Bills += asked
-		done.Found += found
-		if err != nil || asked < maxLookup {
-			return done, err
+		turn, err := r.reconcileSome(ctx, a)
+		done.Bills += turn.Bills
+		done.Found += turn.Found
+		odd = cmp.Or(odd, turn.odd)
+		if err != nil || turn.due < maxLookup {
+			return done, cmp.Or(err, odd)
 		}
 	}
 }
 
+// A turn is what came of asking about the bills that were due to be asked about.
+type turn struct {
+	Reconciled
+	due int
+	odd error // why one of them could not be asked about
+}
+
 // reconcileSome asks about the bills of an account that are due to be asked about, as
-// many as the gateway tells about at a time; asked is about how many it has answered.
-// The caller holds reconciling. The error is a [gateway.Error] if it did not answer about all; these are planned anew.
-func (r *Resolver) reconcileSome(ctx context.Context, a Account) (asked, found int, err error) {
+// many as the gateway tells about at a time. The caller holds reconciling. The error is
+// a [gateway.Error] if the gateway could not be asked about the rest of them.
+func (r *Resolver) reconcileSome(ctx context.Context, a Account) (out turn, err error) {
 	_, log := r.settings()
 	references, err := r.store.BillsToCheck(ctx, a.Name, r.now(), maxLookup)
 	if err != nil || len(references) == 0 {
-		return 0, 0, err
+		return out, err
 	}
+	out.due = len(references)
 	infos, failed := a.Client.Lookup(ctx, references)
 	if ctx.Err() != nil {
-		return 0, 0, ctx.Err()
+		return out, ctx.Err()
 	}
 	if failed != nil {
 		log.Warn("asking the gateway about open bills", zap.String("account", a.Name), zap.Error(failed))
 	}
 	for _, reference := range references {
-		info, answered := infos[reference]
-		every := a.Reconcile
-		if failed != nil && !answered && len(infos) > 0 {
+		info, tried := infos[reference]
+		every, answered := a.Reconcile, tried || failed == nil
+		switch {
+		case failed != nil && !tried && len(infos) > 0:
 			// Some were asked about and this one was not, so it comes first next time.
 			every = min(every, askAgain)
+		case info.Err != nil && !errors.Is(info.Err, errUnlisted):
+			// This one comes behind the others, or it would hold them up for good.
+			answered = false
+			if failed == nil {
+				log.Warn("asking the gateway about an open bill", zap.String("account", a.Name), zap.String("reference", reference), zap.Error(info.Err))
+			}
+			if out.odd == nil {
+				out.odd = fmt.Errorf("bill %s: %w", reference, info.Err)
+			}
 		}
-		n := 0
+		found := 0
 		err := r.store.WriteInBackground(ctx, func(tx *store.Tx) (err error) {
-			n, err = r.reconcile(tx, log, a, reference, info, every)
+			found, err = r.reconcile(tx, log, a, reference, info, every)
 			return err
 		})
 		if err != nil {
-			return asked, found, fmt.Errorf("reconciling bill %s: %w", reference, err)
+			return out, fmt.Errorf("reconciling bill %s: %w", reference, err)
 		}
-		if answered || failed == nil {
-			asked++
+		if answered {
+			out.Bills++
 		}
-		found += n
+		out.Found += found
 	}
-	return asked, found, failed
+	return out, failed
 }
 
 // untilCheck is the time until the next bill has to be asked about.
@@ -165,11 +185,7 @@ func (r *Resolver) reconcile(tx *store.Tx, log *zap.Logger, a Account, reference
 	list := missed(rec.Bill, info)
 	for _, p := range list {
 		log.Warn("found a payment whose callback did not come", zap.String("account", a.Name), zap.String("reference", reference))
-		due := info.Due.Amount
-		if p.due.IsPositive() {
-			due = p.due
-		}
-		if err := r.applyFound(tx, a, reference, p.Payment, due); err != nil {
+		if err := r.applyFound(tx, a, info, reference, p); err != nil {
 			return 0, err
 		}
 	}
@@ -214,7 +230,7 @@ func missed(b *bill.Bill, info gateway.Info) (list []found) {
 	var nameless []gateway.Seen
 	for _, s := range info.Payments {
 		switch {
-		case s.Status != bill.Success:
+		case s.Status != bill.Success || !s.Amount.IsPositive():
 		case s.ID == "":
 			nameless = append(nameless, s)
 		case !slices.ContainsFunc(b.Payments, func(p bill.Payment) bool {
@@ -289,13 +305,20 @@ func foundName(reference string, n int, s gateway.Seen) string {
 }
 
 // applyFound counts and tells a payment that was found.
-func (r *Resolver) applyFound(tx *store.Tx, a Account, reference string, p bill.Payment, due decimal.Decimal) error {
+func (r *Resolver) applyFound(tx *store.Tx, a Account, info gateway.Info, reference string, p found) error {
+	due := info.Due.Amount
+	if p.due.IsPositive() {
+		due = p.due
+	}
 	cb := gateway.Callback{
 		Kind:       gateway.KindOrder,
 		RecordID:   p.ID,
 		Status:     p.Status,
 		Reference:  reference,
 		Subject:    reference,
+		OrderID:    info.OrderID,
+		Price:      info.Price,
+		Currency:   info.Currency,
 		Due:        due,
 		Amount:     p.Amount,
 		Token:      p.Token,
