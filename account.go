@@ -10,12 +10,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/gateway"
 )
@@ -25,12 +23,8 @@ const (
 	// weakSecret is the length below which a secret can be guessed from one
 	// signature in reasonable time. Those of the gateway have 32 characters.
 	weakSecret = 24
-	// tokensFresh is how long the gateway's list of coins is used, tokensRetry how
-	// long it is not asked again when it has not given one.
-	tokensFresh = time.Hour
-	tokensRetry = time.Minute
-	// offersWait is how long a buyer waits for that list before the order is made
-	// without a look at it.
+	// offersWait is how long a buyer whose order was refused waits for the gateway's list
+	// of coins, which may say why.
 	offersWait = 3 * time.Second
 )
 
@@ -67,8 +61,6 @@ type Account struct {
 
 	signer *signer
 	client gateway.Client
-
-	tokens *tokenList
 }
 
 // empty reports whether nothing was configured.
@@ -77,7 +69,7 @@ func (a *Account) empty() bool {
 }
 
 func (a *Account) provision(name string, transport http.RoundTripper, log *zap.Logger) error {
-	a.name, a.tokens = name, new(tokenList)
+	a.name = name
 	fail := func(format string, args ...any) error {
 		return fmt.Errorf("ccpayment account %s: "+format, append([]any{name}, args...)...)
 	}
@@ -131,9 +123,11 @@ func (a *Account) provision(name string, transport http.RoundTripper, log *zap.L
 	if a.signer, err = newSigner(a.API, a.appID, secrets, now); err != nil {
 		return fail("%v", err)
 	}
-	a.signer.millis = a.TimestampUnit == unitMilliseconds
+	if a.TimestampUnit == unitMilliseconds {
+		a.signer.digits = []int{millisecondsDigits}
+	}
 	a.client = generation.New(gateway.Config{
-		Signer:    a.signer,
+		Signer:    a.signer.forAnswers(),
 		AppID:     a.appID,
 		Endpoint:  endpoint,
 		Timeout:   time.Duration(a.Timeout),
@@ -182,77 +176,21 @@ func loopback(host string) bool {
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && ip.IsLoopback()
 }
 
-// tokenList is the gateway's list of coins, kept for a while. A failure is kept too,
-// for a shorter one: buyers must not be able to make this server ask and ask.
-type tokenList struct {
-	flight singleflight.Group
-
-	mu      sync.Mutex
-	list    map[string]gateway.Listed
-	err     error
-	fetched time.Time
-}
-
-// cached returns what is known, and whether it is fresh.
-func (t *tokenList) cached() (list map[string]gateway.Listed, fresh bool, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	age := now().Sub(t.fetched)
-	return t.list, !t.fetched.IsZero() && (age < tokensRetry || t.err == nil && age < tokensFresh), t.err
-}
-
-// listedTokens returns what can be paid with. An old list is better than none, since
-// it only names things, and better than waiting: it is renewed behind its back.
-func (a *Account) listedTokens(ctx context.Context) (map[string]gateway.Listed, error) {
-	list, fresh, err := a.tokens.cached()
-	if !fresh {
-		flight := a.tokens.flight.DoChan("", func() (any, error) {
-			a.tokens.fetch(a.client)
-			return nil, nil
-		})
-		if list == nil {
-			select {
-			case <-flight:
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-			list, _, err = a.tokens.cached()
-		}
+// explained adds to a refusal of an order what the gateway offers, if its list of coins
+// lacks the method. The list is asked for only then, and never decides: it may be old.
+func (a *Account) explained(ctx context.Context, m *Method, err error) error {
+	g := new(gateway.Error)
+	if !errors.As(err, &g) || g.Failure != gateway.Refused || g.Err != nil || g.RetryAfter() > 0 || gateway.IsDuplicate(err) {
+		return err
 	}
-	if list != nil {
-		return list, nil
-	}
-	return nil, err
-}
-
-// fetch asks the gateway, for whoever waits: none of them may call it off.
-func (t *tokenList) fetch(client gateway.Client) {
-	list, err := client.Tokens(context.Background()) // bounded by the client's time-out
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.err = err; err == nil {
-		t.list = list
-	}
-	t.fetched = now()
-}
-
-// offers checks that the gateway offers a method, with a list that was fetched before
-// or is now. Without any list the gateway itself has to say so.
-func (a *Account) offers(ctx context.Context, m *Method) error {
 	ctx, cancel := context.WithTimeout(ctx, offersWait)
 	defer cancel()
-	list, err := a.listedTokens(ctx)
-	if err != nil || len(list) == 0 {
-		return nil
+	list, listErr := a.client.Tokens(ctx)
+	if _, ok := list[m.tokenID()]; ok || listErr != nil || len(list) == 0 {
+		return err
 	}
-	if _, ok := list[m.tokenID()]; ok {
-		return nil
-	}
-	return &gateway.Error{
-		Failure:  gateway.Refused,
-		Endpoint: "order",
-		Err:      fmt.Errorf("the gateway does not offer '%s'; it offers %s", m.line(), offered(list, m)),
-	}
+	g.Hint = fmt.Sprintf("it does not offer '%s'; it offers %s", m.line(), offered(list, m))
+	return err
 }
 
 // maxOffered bounds what an error lists.

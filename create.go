@@ -313,13 +313,11 @@ func (h *Bill) orderHosted(ctx context.Context, o gateway.Order, rec *store.Reco
 func (h *Bill) orderNative(ctx context.Context, o gateway.Order, rec *store.Record) error {
 	var due gateway.Due
 	if rec.OrderID == "" {
-		if m := h.methods[rec.Method]; m != nil {
-			if err := h.account.offers(ctx, m); err != nil {
-				return err
-			}
-		}
 		created, err := h.account.client.Create(ctx, o)
 		if err != nil {
+			if m := h.methods[rec.Method]; m != nil {
+				err = h.account.explained(ctx, m, err)
+			}
 			return err
 		}
 		due = created.Due

@@ -41,6 +41,9 @@ type generation struct {
 	withdrawal func(reference string) string
 	// twice are fields that a callback has already.
 	twice [3]string
+	// changes are the states of a bill, and whether it is confirming, while a payment is
+	// seen and then confirmed.
+	changes string
 	// stale is the state of a callback with an old signature that is not confirmed.
 	stale string
 }
@@ -57,7 +60,8 @@ var generations = []*generation{
 			return `{"pay_status":"success","order_type":"API Withdrawal","record_id":"f1","withdraw_amount":"1","crypto":"USDT","chain":"TRX","merchant_order_id":"` + reference + `"}`
 		},
 		twice: [3]string{`"pay_status":"failed"`, `"PAY_STATUS":"failed"`, `"pay_ſtatus":"failed"`},
-		stale: "quarantined",
+		changes: "awaiting_payment false, awaiting_payment true, paid false",
+		stale:   "quarantined",
 	},
 	{
 		api: "v2", coin: "1280 TRX",
@@ -70,7 +74,9 @@ var generations = []*generation{
 			return `{"type":"ApiWithdrawal","msg":{"recordId":"f1","orderId":"` + reference + `","coinId":1280,"coinSymbol":"USDT","status":"Success"}}`
 		},
 		twice: [3]string{`"type":"ApiDeposit"`, `"TYPE":"ApiDeposit"`, `"mſg":{}`},
-		stale: "asking",
+		// Once when the callback comes, and once when the gateway has said what was paid.
+		changes: "awaiting_payment false, awaiting_payment true, awaiting_payment true, paid false",
+		stale:   "asking",
 	},
 }
 
@@ -211,6 +217,8 @@ func (g *fakeGateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		MerchantOrderIDs []string `json:"merchant_order_ids"`
 		ProductPrice     string   `json:"product_price"`
 		TokenID          string   `json:"token_id"`
+		CoinID           int64    `json:"coinId"`
+		Chain            string   `json:"chain"`
 		OrderID          string   `json:"orderId"`
 		RecordID         string   `json:"recordId"`
 	}
@@ -235,6 +243,13 @@ func (g *fakeGateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var answer string
+	switch r.URL.Path {
+	case g.gen.create:
+		if in.TokenID != g.gen.coin && fmt.Sprint(in.CoinID, " ", in.Chain) != g.gen.coin {
+			_, _ = io.WriteString(w, `{"code":13001,"msg":"UnsupportedChain"}`)
+			return
+		}
+	}
 	switch r.URL.Path {
 	case "/bill/create":
 		answer = fmt.Sprintf(`{"amount":%q,"order_id":"order-of-%s","logo":"","network":"TRC20","pay_address":"TYWnk1EGALQyYst2yFSd29QQQTEkuKMbyt","memo":"","token_id":%q,"crypto":"USDT","order_valid_period":3600}`,

@@ -108,7 +108,7 @@ func (h *Bill) serveMethods(w http.ResponseWriter, r *http.Request) error {
 		Network string `json:"network"`
 		Logo    string `json:"logo"`
 	}
-	tokens, err := h.account.listedTokens(r.Context())
+	tokens, err := h.account.client.Tokens(r.Context())
 	if err != nil {
 		return err
 	}

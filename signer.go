@@ -21,10 +21,13 @@ const (
 	apiV2 = "v2"
 )
 
-// Units of the timestamps that are verified.
+// Units of the timestamps that are verified, and the digits they have.
 const (
 	unitSeconds      = "s"
 	unitMilliseconds = "ms"
+
+	secondsDigits      = 10
+	millisecondsDigits = 13
 )
 
 // Reasons for which a signature is not accepted. They tell an operator what to
@@ -49,7 +52,7 @@ type signer struct {
 	appID   string
 	secrets []*secret // the first signs, all verify
 	now     func() time.Time
-	millis  bool // timestamps that are verified are in milliseconds
+	digits  []int // that a timestamp may have which is verified
 }
 
 // newSigner returns the signer of an account. At least one secret is needed and
@@ -67,11 +70,22 @@ func newSigner(api, appID string, secrets []string, now func() time.Time) (*sign
 	if slices.Contains(secrets, "") {
 		return nil, errors.New("app_secret is empty")
 	}
-	s := &signer{api: api, appID: appID, now: now}
+	s := &signer{api: api, appID: appID, now: now, digits: []int{secondsDigits}}
 	for _, text := range secrets {
 		s.secrets = append(s.secrets, newSecret(text))
 	}
 	return s, nil
+}
+
+// forAnswers is the signer that verifies the gateway's answers. Those of API v2 may be
+// signed in either unit, whatever that of its callbacks is: nothing is documented about
+// them, and an answer's age is not judged.
+func (s *signer) forAnswers() *signer {
+	answers := *s
+	if s.api == apiV2 {
+		answers.digits = []int{secondsDigits, millisecondsDigits}
+	}
+	return &answers
 }
 
 // Sign signs a body with the newest secret and the current time. The timestamp
@@ -88,7 +102,7 @@ func (s *signer) Sign(body []byte) (appID, timestamp, sign string) {
 // at which it was made. Whether that time is recent enough is the caller's to
 // judge: a stale callback is treated differently from a stale answer.
 func (s *signer) Verify(appID, timestamp, sign string, body []byte) (time.Time, error) {
-	signedAt, err := parseTimestamp(timestamp, s.millis)
+	signedAt, err := parseTimestamp(timestamp, s.digits)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -151,14 +165,10 @@ func newSecret(text string) *secret {
 	return k
 }
 
-// parseTimestamp takes Unix seconds of exactly ten digits or milliseconds of exactly
-// thirteen, the first not zero.
-func parseTimestamp(s string, millis bool) (time.Time, error) {
-	digits := 10
-	if millis {
-		digits = 13
-	}
-	if len(s) != digits || s[0] == '0' {
+// parseTimestamp takes a Unix time of exactly one of some numbers of digits, the first
+// not zero: ten are seconds, thirteen milliseconds.
+func parseTimestamp(s string, digits []int) (time.Time, error) {
+	if !slices.Contains(digits, len(s)) || s[0] == '0' {
 		return time.Time{}, errTimestampForm
 	}
 	var n int64
@@ -168,7 +178,7 @@ func parseTimestamp(s string, millis bool) (time.Time, error) {
 		}
 		n = n*10 + int64(s[i]-'0')
 	}
-	if millis {
+	if len(s) == millisecondsDigits {
 		return time.UnixMilli(n), nil
 	}
 	return time.Unix(n, 0), nil

@@ -85,7 +85,7 @@ func TestSignerRefuses(t *testing.T) {
 
 func TestSignerThatVerifiesMilliseconds(t *testing.T) {
 	s := testSigner(t, apiV2, testSecret)
-	s.millis = true
+	s.digits = []int{millisecondsDigits}
 	body := []byte(`{"a":1}`)
 	_, stamp, _ := s.Sign(body)
 	if len(stamp) != 10 {

@@ -158,20 +158,30 @@ func TestACoinThatTheGatewayDoesNotOfferIsFoundOnFirstUse(t *testing.T) {
 		wrong := map[string]string{"v1": "00000000-0000-0000-0000-000000000000", "v2": "1280 BSC"}[gen.api]
 		s.tester.InitServer(strings.Replace(s.config("", "", ""), "method usdt-trc20 "+gen.coin, "method usdt-trc20 "+wrong, 1), "caddyfile")
 		resp, problem := s.buy(cart)
-		if resp.StatusCode != 502 || problem["code"] != "gateway_refused" || problem["retryable"] != false || problem["gateway"] != nil {
+		if resp.StatusCode != 502 || problem["code"] != "gateway_refused" || problem["retryable"] != false ||
+			fmt.Sprint(problem["gateway"]) != "map[code:13001 msg:UnsupportedChain]" {
 			t.Errorf("got %d %v", resp.StatusCode, problem)
-		}
-		if n := s.gateway.count(gen.create); n != 0 {
-			t.Errorf("the gateway was asked for %d orders", n)
 		}
 		if resp, body := s.do(http.MethodGet, "/pay/methods", ""); resp.StatusCode != 200 || strings.TrimSpace(body) != "[]" {
 			t.Errorf("methods: %d %s", resp.StatusCode, body)
 		}
-		// Without a list the gateway itself has to know.
-		s.gateway.setFault(gen.coins, func(w http.ResponseWriter) { _, _ = io.WriteString(w, `<html>`) })
-		s.reload("", "", "")
-		if resp, bill := s.buy(cart); resp.StatusCode != 201 || bill["pay"].(map[string]any)["crypto"] != "USDT" {
-			t.Errorf("without a list: %d %v", resp.StatusCode, bill)
+	})
+}
+
+// TestWhetherACoinIsOfferedIsForTheGatewayToSay: its list may be old, not be there, or
+// be of other tokens than those of its orders.
+func TestWhetherACoinIsOfferedIsForTheGatewayToSay(t *testing.T) {
+	onBoth(t, func(t *testing.T, gen *generation) {
+		other := map[string]string{
+			"v1": `{"code":10000,"msg":"success","data":{"list":[{"crypto":"BTC","status":1,"tokens":[{"token_id":"another","crypto":"BTC","network":"Bitcoin","chain":"BTC","status":1}]}]}}`,
+			"v2": `{"code":10000,"msg":"success","data":{"coins":[{"coinId":1,"symbol":"BTC","status":"Normal","networks":{"BTC":{"chain":"BTC"}}}]}}`,
+		}[gen.api]
+		for name, list := range map[string]string{"without a list": "<html>", "with another one": other} {
+			s := gen.openShop(t, "", "", "")
+			s.gateway.setFault(gen.coins, func(w http.ResponseWriter) { gen.signed(w, list) })
+			if resp, bill := s.buy(cart); resp.StatusCode != 201 || bill["pay"].(map[string]any)["amount"] != "50.0137" {
+				t.Errorf("%s: %d %v", name, resp.StatusCode, bill)
+			}
 		}
 	})
 }
@@ -204,16 +214,17 @@ func TestTheErrorNamesTheLineAndWhatIsOffered(t *testing.T) {
 		want   string
 	}{
 		{Method{Name: "usdt-trc20", CoinID: 1280, Chain: "TRX"}, many, nil, ""},
-		{Method{Name: "usdt", CoinID: 1280, Chain: "BSC"}, many, nil, "the gateway does not offer 'method usdt 1280 BSC'; it offers 1280 TRX (USDT on Tron)"},
+		{Method{Name: "usdt", CoinID: 1280, Chain: "BSC"}, many, nil, "it does not offer 'method usdt 1280 BSC'; it offers 1280 TRX (USDT on Tron)"},
 		{Method{Name: "usdt", CoinID: 1281, Chain: "TRX"}, many, nil, "1280 TRX (USDT on Tron), 2000 C00 (), "},
 		{Method{Name: "usdt", CoinID: 1281, Chain: "TRX"}, many, nil, ", and 31 more"},
-		{Method{Name: "usdt", TokenID: "x"}, map[string]gateway.Listed{"y": usdt("TRC20")}, nil, "the gateway does not offer 'method usdt x'; it offers y (USDT on TRC20)"},
+		{Method{Name: "usdt", TokenID: "x"}, map[string]gateway.Listed{"y": usdt("TRC20")}, nil, "it does not offer 'method usdt x'; it offers y (USDT on TRC20)"},
 		{Method{Name: "usdt", TokenID: "x"}, nil, errors.New("unreachable"), ""},
 		{Method{Name: "usdt", TokenID: "x"}, map[string]gateway.Listed{}, nil, ""},
 	} {
-		a := &Account{client: listingClient{list: test.list, err: test.err}, tokens: new(tokenList)}
-		err := a.offers(t.Context(), &test.method)
-		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+		a := &Account{client: listingClient{list: test.list, err: test.err}}
+		refused := func() error { return &gateway.Error{Failure: gateway.Refused, Endpoint: "order", Code: 1, Msg: "no"} }
+		err := a.explained(t.Context(), &test.method, refused())
+		if test.want == "" && err.Error() != refused().Error() || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%+v: %v", test.method, err)
 		}
 	}

@@ -9,8 +9,11 @@ import (
 // PaymentStatus is the state of one transaction as the gateway reports it.
 type PaymentStatus string
 
-// The states of a payment, in the order in which they can follow each other.
+// The states of a payment, in the order in which they can follow each other. The gateway
+// has no announced ones: those are payments of which it has said that they are there, and
+// not yet what was paid.
 const (
+	Announced  PaymentStatus = "announced"
 	Pending    PaymentStatus = "pending"
 	Processing PaymentStatus = "processing"
 	Failed     PaymentStatus = "failed"

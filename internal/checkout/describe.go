@@ -129,6 +129,9 @@ func Describe(b *bill.Bill, now time.Time, l Links) Bill {
 		}
 	}
 	for _, p := range b.Payments {
+		if p.Status == bill.Announced {
+			continue // there is nothing to show yet, except that the bill is confirming
+		}
 		network := p.Network
 		if network == "" {
 			network = p.Chain

@@ -86,7 +86,7 @@ var kindsV1 = map[string]Kind{
 // maxRecordID bounds what goes into the unique key of the store.
 const maxRecordID = 128
 
-func (c v1) ParseCallback(body []byte) (Callback, error) {
+func (c *v1) ParseCallback(body []byte) (Callback, error) {
 	in, err := readCallbackV1(body)
 	switch {
 	case err != nil:

@@ -21,7 +21,8 @@ type callbackV2 struct {
 	orderID, referenceID, userID text
 	coinID, coinSymbol, amount   text
 	risky                        flag
-	hasMsg, isAnswer             bool
+	hasMsg, msgIsObject          bool
+	isAnswer                     bool
 }
 
 // fieldsV2 are the fields of msg by name, as far as they are texts.
@@ -42,13 +43,13 @@ func readCallbackV2(body []byte) (c callbackV2, err error) {
 		case parent == nil:
 			switch string(name) {
 			case "code":
-				c.isAnswer = value.Kind() == '0'
+				c.isAnswer = value.Kind() == '0' || value.Kind() == '"'
 			case "type":
 				if value.Kind() == '"' {
 					_ = c.kind.UnmarshalJSON(value)
 				}
 			case "msg":
-				c.hasMsg = value.Kind() == '{'
+				c.hasMsg, c.msgIsObject = true, value.Kind() == '{'
 			}
 		case string(parent) != "msg":
 		case string(name) == "isFlaggedAsRisky":
@@ -102,6 +103,8 @@ func (c *v2) ParseCallback(body []byte) (Callback, error) {
 	case kind == KindProbe:
 		return Callback{Kind: KindProbe, Type: string(in.kind)}, nil
 	case !in.hasMsg:
+		return Callback{}, errors.New("msg is missing")
+	case kind != "" && !in.msgIsObject:
 		return Callback{}, errors.New("msg is not an object")
 	case kind == "" && in.recordID == "":
 		// Not documented, and perhaps about no transaction, like the notice of a risky

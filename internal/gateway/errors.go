@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,6 +26,8 @@ type Error struct {
 	Code   int
 	Msg    string
 	Reason string
+	// Hint is what an operator should look at, where more is known than the code says.
+	Hint string
 	// Err is the cause of every other failure.
 	Err error
 
@@ -37,7 +40,7 @@ func (e *Error) Error() string {
 		if e.Reason != "" {
 			s += " (" + e.Reason + ")"
 		}
-		if hint := refusals[e.Code].hint; hint != "" {
+		if hint := cmp.Or(e.Hint, refusals[e.Code].hint); hint != "" {
 			s += "; " + hint
 		}
 		return s

@@ -4,17 +4,23 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 )
 
 const (
 	// listFresh is how long a list of the gateway is used, listRetry how long it is not
-	// asked for again when it could not be had.
+	// asked for again when it could not be had: buyers must not be able to make this
+	// server ask and ask.
 	listFresh = time.Hour
 	listRetry = time.Minute
 )
 
-// A list is an answer that changes seldom. An old one is better than none.
+// A list is an answer that changes seldom. An old one is better than none, and better
+// than waiting: it is renewed behind its back.
 type list[T any] struct {
+	flight singleflight.Group
+
 	mu    sync.Mutex
 	known bool
 	value T
@@ -23,28 +29,46 @@ type list[T any] struct {
 }
 
 // get returns the list, asking for it where there is no fresh one. Those who come
-// meanwhile wait for the same answer.
+// meanwhile wait for the same answer, as long as they like.
 func (l *list[T]) get(ctx context.Context, fetch func(context.Context) (T, error)) (T, error) {
+	value, known, fresh, err := l.cached()
+	if fresh {
+		return value, err
+	}
+	// Whoever waits cannot call it off for the others. It is bounded by the time-out of
+	// the client.
+	flight := l.flight.DoChan("", func() (any, error) {
+		l.keep(fetch(context.WithoutCancel(ctx)))
+		return nil, nil
+	})
+	if known {
+		return value, nil
+	}
+	select {
+	case <-flight:
+	case <-ctx.Done():
+		return value, ctx.Err()
+	}
+	value, _, _, err = l.cached()
+	return value, err
+}
+
+// cached returns what is known, and whether that is fresh. The error is there only if
+// nothing is known.
+func (l *list[T]) cached() (value T, known, fresh bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	age := time.Since(l.asked)
-	if l.asked.IsZero() || age >= listFresh || l.err != nil && age >= listRetry {
-		l.keep(fetch(ctx))
+	fresh = !l.asked.IsZero() && (age < listRetry || l.err == nil && age < listFresh)
+	if !l.known {
+		err = l.err
 	}
-	if l.known {
-		return l.value, nil
-	}
-	return l.value, l.err
-}
-
-// set takes a list that was asked for by others.
-func (l *list[T]) set(value T) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.keep(value, nil)
+	return l.value, l.known, fresh, err
 }
 
 func (l *list[T]) keep(value T, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.asked = time.Now()
 	if l.err = err; err == nil {
 		l.value, l.known = value, true

@@ -16,14 +16,17 @@ const EndpointV1 = "https://admin.ccpayment.com/ccpayment/v1"
 
 // v1 is API v1. Source of all paths and fields: https://docs.ccpayment.com/,
 // "CCPayment v1.0 API".
-type v1 struct{ *transport }
+type v1 struct {
+	*transport
+	tokens list[map[string]Listed]
+}
 
 // NewV1 returns a client of API v1.
-func NewV1(c Config) Client { return v1{newTransport(c)} }
+func NewV1(c Config) Client { return &v1{transport: newTransport(c)} }
 
 // Create posts to /bill/create ("Native Checkout Integration"). The answer has no
 // amount in the coin: its field "amount" is the price.
-func (c v1) Create(ctx context.Context, o Order) (Created, error) {
+func (c *v1) Create(ctx context.Context, o Order) (Created, error) {
 	const path = "/bill/create"
 	var out struct {
 		Data struct {
@@ -81,7 +84,7 @@ func (c v1) Create(ctx context.Context, o Order) (Created, error) {
 
 // Due asks /bill/info for the amount of an order and falls back on /token/rate,
 // which knows prices in USD only. An amount that neither tells is an error.
-func (c v1) Due(ctx context.Context, o Order) (Due, error) {
+func (c *v1) Due(ctx context.Context, o Order) (Due, error) {
 	infos, err := c.Lookup(ctx, []string{o.Reference})
 	if info, ok := infos[o.Reference]; err == nil && ok && info.Due.Known() {
 		return info.Due, nil
@@ -101,7 +104,7 @@ func (c v1) Due(ctx context.Context, o Order) (Due, error) {
 
 // rate asks /token/rate for the amount of a price in USD, and /coin/all for the
 // chain and contract, without which no payment could be told from another coin's.
-func (c v1) rate(ctx context.Context, o Order) (Due, error) {
+func (c *v1) rate(ctx context.Context, o Order) (Due, error) {
 	var out struct {
 		Data struct {
 			Value text `json:"value"`
@@ -131,7 +134,7 @@ func (c v1) rate(ctx context.Context, o Order) (Due, error) {
 
 // CreateHosted posts to /concise/url/get ("Hosted Checkout Page Integration"),
 // which is priced in USD; the buyer chooses the coin on the gateway's page.
-func (c v1) CreateHosted(ctx context.Context, o Order) (string, error) {
+func (c *v1) CreateHosted(ctx context.Context, o Order) (string, error) {
 	const path = "/concise/url/get"
 	if o.Currency != "USD" {
 		return "", &Error{Failure: Refused, Endpoint: path, Err: errors.New("the hosted page is priced in USD only")}
@@ -162,7 +165,7 @@ func (c v1) CreateHosted(ctx context.Context, o Order) (string, error) {
 // Lookup asks /bill/info about at most 100 orders of this shop. What the gateway does
 // with one it does not know is not documented. Should it refuse them all for that one,
 // each is asked about alone.
-func (c v1) Lookup(ctx context.Context, references []string) (map[string]Info, error) {
+func (c *v1) Lookup(ctx context.Context, references []string) (map[string]Info, error) {
 	infos, err := c.lookup(ctx, references)
 	if e := new(Error); len(references) == 1 || !errors.As(err, &e) || e.Failure != Refused || e.concernsAll() {
 		return infos, err
@@ -180,7 +183,7 @@ func (c v1) Lookup(ctx context.Context, references []string) (map[string]Info, e
 	})
 }
 
-func (c v1) lookup(ctx context.Context, references []string) (map[string]Info, error) {
+func (c *v1) lookup(ctx context.Context, references []string) (map[string]Info, error) {
 	var out struct {
 		Data []struct {
 			Detail struct {
@@ -262,7 +265,7 @@ func tradeStatus(s string) bill.PaymentStatus {
 
 // Resend posts to /webhook/resend ("Resend Webhook Notification"). Its answer is not
 // documented beyond the envelope.
-func (c v1) Resend(ctx context.Context, from, to time.Time) error {
+func (c *v1) Resend(ctx context.Context, from, to time.Time) error {
 	var out struct{}
 	return c.call(ctx, "/webhook/resend", struct {
 		StartTimestamp  int64  `json:"start_timestamp"`
@@ -273,7 +276,11 @@ func (c v1) Resend(ctx context.Context, from, to time.Time) error {
 }
 
 // Tokens asks /coin/all for the tokens that are enabled for the merchant.
-func (c v1) Tokens(ctx context.Context) (map[string]Listed, error) {
+func (c *v1) Tokens(ctx context.Context) (map[string]Listed, error) {
+	return c.tokens.get(ctx, c.fetchTokens)
+}
+
+func (c *v1) fetchTokens(ctx context.Context) (map[string]Listed, error) {
 	const usable = 1
 	var out struct {
 		Data struct {
@@ -313,10 +320,10 @@ func (c v1) Tokens(ctx context.Context) (map[string]Listed, error) {
 }
 
 // Complete has nothing to ask: the callbacks of API v1 say all there is.
-func (c v1) Complete(_ context.Context, cb Callback) (Callback, error) { return cb, nil }
+func (c *v1) Complete(_ context.Context, cb Callback) (Callback, error) { return cb, nil }
 
 // call encodes a request and posts it.
-func (c v1) call(ctx context.Context, path string, in, out any) error {
+func (c *v1) call(ctx context.Context, path string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return err

@@ -202,12 +202,8 @@ type coinsV2 struct {
 // Tokens asks /getCoinList ("Get Token List") for the coins that are enabled for the
 // merchant.
 func (c *v2) Tokens(ctx context.Context) (map[string]Listed, error) {
-	coins, err := c.fetchCoins(ctx)
-	if err != nil {
-		return nil, err
-	}
-	c.coins.set(coins)
-	return coins.tokens, nil
+	coins, err := c.coins.get(ctx, c.fetchCoins)
+	return coins.tokens, err
 }
 
 func (c *v2) fetchCoins(ctx context.Context) (coinsV2, error) {

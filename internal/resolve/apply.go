@@ -22,6 +22,9 @@ type message struct {
 	content gateway.Callback
 	raw     []byte
 	arrived time.Time // of the payment, as far as it is known
+	// foreign callbacks cannot be read any more: the account was moved to another
+	// generation of the API since they came.
+	foreign bool
 }
 
 // read reads a callback. A panic of the parser concerns that callback alone.
@@ -35,8 +38,11 @@ func read(a Account, c store.Callback) (m message, err error) {
 	if m.raw, err = gateway.Reserialize(c.Body); err != nil {
 		return m, err
 	}
-	m.content, err = a.Client.ParseCallback(c.Body)
-	return m, err
+	if m.content, err = a.Client.ParseCallback(c.Body); err != nil {
+		m.foreign = true
+		m.content = gateway.Callback{Kind: gateway.KindUnknown, Type: c.Kind, RecordID: c.RecordID, RawStatus: c.Status, Subject: c.RecordID}
+	}
+	return m, nil
 }
 
 // apply resolves one callback: bill, event and deliveries. With doubt it is handed
@@ -44,7 +50,11 @@ func read(a Account, c store.Callback) (m message, err error) {
 // known what happened.
 func (r *Resolver) apply(tx *store.Tx, m message, doubt bool) error {
 	a, c, cb := m.account, m.Callback, m.content
+	doubt = doubt || m.foreign
 	if cb.Incomplete && !doubt {
+		if err := r.announce(tx, m); err != nil {
+			return err
+		}
 		return tx.AskAboutCallback(c.Number, r.now())
 	}
 	data := event.Data{Account: a.Name, API: a.API, Origin: event.FromCallback, Raw: json.RawMessage(m.raw)}
@@ -80,14 +90,20 @@ func (r *Resolver) apply(tx *store.Tx, m message, doubt bool) error {
 	data.Payment = event.OfPayment(cb, network)
 
 	kind, status, done := c.Kind, c.Status, store.Resolved
-	if _, told := cb.Key(); cb.Risky && eventType != event.UnknownReceived {
-		// The gateway may have flagged the payment when it was asked, and the release
-		// will be another event.
+	if _, told := cb.Key(); cb.Risky && !doubt && status != told && eventType != event.UnknownReceived {
+		// The gateway has flagged the payment when it was asked. Its release is another
+		// event, and the callback that tells of it no copy of this one.
 		status = told
+		if err := tx.RenameCallback(c.Number, status); err != nil {
+			return err
+		}
 	}
 	if doubt {
 		// Another id, for the event that a copy without doubt will be.
 		kind, done = kind+"?", store.Doubted
+		if err := r.withdraw(tx, m); err != nil {
+			return err
+		}
 	}
 	if err := r.tell(tx, a, event.ID(a.Name, kind, c.RecordID, status), eventType, cb.Subject, c.Trace, c.ReceivedAt, data); err != nil {
 		return err
@@ -123,9 +139,9 @@ func (r *Resolver) pay(tx *store.Tx, a Account, cb gateway.Callback, arrived tim
 	if err != nil {
 		return out, err
 	}
-	if rec.Hosted && cb.Due.IsPositive() && cb.Status != bill.Failed && !bound(rec.Bill) && samePrice(rec.Bill, cb) {
+	if rec.Hosted && cb.Due.IsPositive() && binds(p) > binding(rec.Bill) && samePrice(rec.Bill, cb) {
 		// The buyer chose the coin on the gateway's page. The first payment tells
-		// which, and the bill is bound to it.
+		// which, and the bill is bound to it, for good once one is confirmed.
 		rec.Pays, rec.Due = cb.Token, cb.Due
 		if rec.Pays.Network == "" {
 			rec.Pays.Network = cb.Token.Chain
@@ -137,16 +153,15 @@ func (r *Resolver) pay(tx *store.Tx, a Account, cb gateway.Callback, arrived tim
 	if rec.OrderID == "" {
 		rec.OrderID = cb.OrderID
 	}
-	saved := r.now()
-	if rec.Stage == store.Open && !overdue(rec.Status) && overdue(rec.StateAt(saved).Status) {
-		// The bill's validity has ended and this payment is faster than the clock. Of
-		// one that came after the end, the end is told first; after one that came in
-		// time the bill stays as if it were valid, until the clock has its turn.
-		if arrived.Before(rec.ExpiresAt) {
-			saved = rec.ExpiresAt.Add(-time.Millisecond)
-		} else if err := r.tellExpiry(tx, a, rec); err != nil {
+	// The bill's validity may have ended, and this payment be faster than the clock. Of one
+	// that came after the end, the end is told first; after one that came in time the bill
+	// stays as if it were valid, until the clock has its turn.
+	saved := r.asOf(rec)
+	if saved.Before(rec.ExpiresAt) && !arrived.Before(rec.ExpiresAt) {
+		if err := r.tellExpiry(tx, a, rec); err != nil {
 			return out, err
 		}
+		saved = r.now()
 	}
 	out = paid{bill: rec.Bill, known: true}
 	if found := recognize(rec.Bill, p); found != "" {
@@ -161,6 +176,16 @@ func (r *Resolver) pay(tx *store.Tx, a Account, cb gateway.Callback, arrived tim
 		rec.Seq++
 	}
 	return out, tx.SaveBill(rec, saved)
+}
+
+// asOf is the time as of which a bill is stored: now, or the last moment of its validity
+// as long as its end has not been told.
+func (r *Resolver) asOf(rec *store.Record) time.Time {
+	now := r.now()
+	if rec.Stage == store.Open && !overdue(rec.Status) && overdue(rec.StateAt(now).Status) {
+		return rec.ExpiresAt.Add(-time.Millisecond)
+	}
+	return now
 }
 
 // recognize finds a payment that was found at the gateway without a record and is
@@ -190,11 +215,74 @@ func samePrice(b *bill.Bill, cb gateway.Callback) bool {
 	return err == nil && price.Equal(b.Price) && (cb.Currency == "" || strings.EqualFold(cb.Currency, b.Currency))
 }
 
-// bound reports whether a hosted bill has a payment in its coin that has not failed.
-func bound(b *bill.Bill) bool {
-	return slices.ContainsFunc(b.Payments, func(p bill.Payment) bool {
-		return p.Status != bill.Failed && b.Pays.Accepts(p.Token)
-	})
+// binds says how firmly a payment binds a hosted bill to its coin.
+func binds(p bill.Payment) int {
+	switch {
+	case p.Status == bill.Failed:
+		return 0
+	case p.Status == bill.Success && !p.Risky:
+		return 2
+	default:
+		return 1
+	}
+}
+
+// binding says how firmly a hosted bill is bound to its coin.
+func binding(b *bill.Bill) (firm int) {
+	for _, p := range b.Payments {
+		if b.Pays.Accepts(p.Token) {
+			firm = max(firm, binds(p))
+		}
+	}
+	return firm
+}
+
+// announce notes in its bill that a payment was seen of which nothing else is known yet.
+// From then on the buyer is not asked for it again.
+func (r *Resolver) announce(tx *store.Tx, m message) error {
+	cb := m.content
+	if cb.Kind != gateway.KindOrder || cb.Status == bill.Failed {
+		return nil
+	}
+	rec, err := tx.Bill(m.account.Name, cb.Reference)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	told := cb.Token
+	told.Chain = rec.Pays.Chain
+	if !rec.Pays.Accepts(told) {
+		return nil // in another coin, or in one that the buyer chose on the gateway's page
+	}
+	saved := r.asOf(rec)
+	if !rec.Apply(bill.Payment{ID: cb.RecordID, Status: bill.Announced, Token: rec.Pays, ArrivedAt: m.arrived}) {
+		return nil
+	}
+	rec.Seq++
+	return tx.SaveBill(rec, saved)
+}
+
+// withdraw takes an announced payment back that the gateway does not bear out.
+func (r *Resolver) withdraw(tx *store.Tx, m message) error {
+	rec, err := tx.Bill(m.account.Name, m.content.Reference)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(rec.Payments, func(p bill.Payment) bool { return p.ID == m.content.RecordID && p.Status == bill.Announced })
+	if i < 0 {
+		return nil
+	}
+	rec.Payments = slices.Delete(rec.Payments, i, i+1)
+	if err := tx.RemovePayment(rec.Reference, m.content.RecordID); err != nil {
+		return err
+	}
+	rec.Seq++
+	return tx.SaveBill(rec, r.asOf(rec))
 }
 
 // strangerBill is a bill of which nothing is known but one callback.

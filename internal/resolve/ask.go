@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -41,7 +42,8 @@ const (
 
 // askPass asks the gateway about the callbacks that are due. Accounts do not wait for
 // each other's answers within a pass, and neither do bills; the callbacks of one bill
-// are asked about in their order.
+// are asked about in their order. The others of an account whose gateway does not answer
+// are left for the next pass, so that it does not hold up this one.
 func (r *Resolver) askPass(ctx context.Context) (more bool, err error) {
 	accounts, log := r.settings()
 	var (
@@ -64,12 +66,19 @@ func (r *Resolver) askPass(ctx context.Context) (more bool, err error) {
 			bySubject[m.content.Subject] = append(bySubject[m.content.Subject], m)
 		}
 		turns := make(chan struct{}, askAtOnce)
+		silent := new(atomic.Bool)
 		for _, messages := range bySubject {
 			wg.Go(func() {
 				turns <- struct{}{}
 				defer func() { <-turns }()
 				for _, m := range messages {
-					err := r.askAbout(ctx, log, m)
+					if silent.Load() {
+						return
+					}
+					answered, err := r.askAbout(ctx, log, m)
+					if !answered {
+						silent.Store(true)
+					}
 					if err := r.settle(ctx, log, m.Callback, err); err != nil {
 						mu.Lock()
 						problems = append(problems, err)
@@ -100,9 +109,9 @@ func (r *Resolver) untilAsk(ctx context.Context) (time.Duration, error) {
 	return next, nil
 }
 
-// askAbout asks about one callback and decides with the answer. A panic concerns that
-// callback alone.
-func (r *Resolver) askAbout(ctx context.Context, log *zap.Logger, m message) (err error) {
+// askAbout asks about one callback and decides with the answer, if the gateway has given
+// one. A panic concerns that callback alone.
+func (r *Resolver) askAbout(ctx context.Context, log *zap.Logger, m message) (answered bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
@@ -110,13 +119,18 @@ func (r *Resolver) askAbout(ctx context.Context, log *zap.Logger, m message) (er
 	}()
 	complete, failed := m.account.Client.Complete(trace.WithParent(ctx, m.Trace), m.content)
 	if ctx.Err() != nil {
-		return ctx.Err() // a stop says nothing about the gateway
+		return false, ctx.Err() // a stop says nothing about the gateway
 	}
-	return r.store.WriteInBackground(ctx, func(tx *store.Tx) error { return r.answered(tx, log, m, complete, failed) })
+	g := new(gateway.Error)
+	answered = !errors.As(failed, &g) || g.Failure != gateway.Unreachable
+	return answered, r.store.WriteInBackground(ctx, func(tx *store.Tx) error { return r.answered(tx, log, m, complete, failed) })
 }
 
 // answered decides about a callback with what the gateway has answered.
 func (r *Resolver) answered(tx *store.Tx, log *zap.Logger, m message, complete gateway.Callback, failed error) error {
+	if failed == nil {
+		failed = r.priced(tx, m, complete)
+	}
 	denied := errors.Is(failed, gateway.ErrUnlisted)
 	switch {
 	case failed == nil, denied && m.content.Status != bill.Success && m.Denied >= askUncounted:
@@ -140,4 +154,22 @@ func (r *Resolver) answered(tx *store.Tx, log *zap.Logger, m message, complete g
 		return err
 	}
 	return tx.PostponeCallback(m.Number, failed.Error(), r.now().Add(wait))
+}
+
+// priced reports whether it is known what a hosted bill costs in the coin of a confirmed
+// payment, without which the payment would never count.
+func (r *Resolver) priced(tx *store.Tx, m message, complete gateway.Callback) error {
+	if complete.Kind != gateway.KindOrder || complete.Status != bill.Success || complete.Due.IsPositive() {
+		return nil
+	}
+	rec, err := tx.Bill(m.account.Name, complete.Reference)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case rec.Hosted && !rec.Due.IsPositive():
+		return fmt.Errorf("%w with what its bill costs in its coin", gateway.ErrUnlisted)
+	}
+	return nil
 }

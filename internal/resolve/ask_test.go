@@ -176,7 +176,7 @@ func TestAPaymentThatIsNotListedYetIsAskedAboutUntilItIs(t *testing.T) {
 				shop.stop()
 				shop.start()
 				until(after / 2)
-				if _, state := shop.bill("abc"); state.Status != bill.Awaiting || state.Confirming {
+				if _, state := shop.bill("abc"); state.Status != bill.Awaiting || !state.Confirming || state.Payable {
 					t.Errorf("before the gateway has listed the payment the bill is %+v", state)
 				}
 				shop.expect("abc")

@@ -28,6 +28,10 @@ const (
 	// overdueEvery is how often a bill is asked about after its validity, until it
 	// is given up.
 	overdueEvery = 30 * time.Minute
+	// heldEvery is how often a bill is asked about after that if one of its payments is
+	// held, and heldFor until when. The release is news that no clock tells.
+	heldEvery = 6 * time.Hour
+	heldFor   = 30 * 24 * time.Hour
 	// askAgain is when bills are asked about that an answer has left out because the
 	// gateway's limits were reached.
 	askAgain = time.Minute
@@ -196,18 +200,29 @@ func (r *Resolver) reconcile(tx *store.Tx, log *zap.Logger, a Account, reference
 }
 
 // nextCheck is when a bill is asked about again: in regular turns while it is valid,
-// at the end of its validity, less often after it, and a last time when it is given
-// up. Zero means never.
+// at the end of its validity, less often after it, and a last time when it is given up,
+// unless a payment is held. Zero means never.
 func nextCheck(b *bill.Bill, now time.Time, every time.Duration) time.Time {
 	end := b.ExpiresAt.Add(bill.ListenAfter)
 	switch {
-	case every <= 0 || b.StateAt(now).Final:
+	case every <= 0:
+		return time.Time{}
+	case held(b) && !now.Before(end) && now.Before(end.Add(heldFor)):
+		return now.Add(max(every, heldEvery))
+	case b.StateAt(now).Final:
 		return time.Time{}
 	case now.Before(b.ExpiresAt):
 		return earlier(now.Add(every), b.ExpiresAt)
 	default:
 		return earlier(now.Add(max(every, overdueEvery)), end)
 	}
+}
+
+// held reports whether a payment in the bill's coin waits for its release.
+func held(b *bill.Bill) bool {
+	return slices.ContainsFunc(b.Payments, func(p bill.Payment) bool {
+		return p.Status == bill.Success && p.Risky && b.Pays.Accepts(p.Token)
+	})
 }
 
 func earlier(a, b time.Time) time.Time {

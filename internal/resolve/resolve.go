@@ -254,6 +254,9 @@ func (r *Resolver) readAll(ctx context.Context, accounts map[string]Account, log
 			continue
 		}
 		m, err := read(account, c)
+		if m.foreign {
+			log.Warn("handing on callback of another generation of the API than the account's", zap.Int64("callback", c.Number), zap.String("account", c.Account))
+		}
 		if err == nil {
 			messages = append(messages, m)
 		} else if err := r.settle(ctx, log, c, err); err != nil {

@@ -237,6 +237,11 @@ func (tx *Tx) RenamePayment(reference, from, to string) error {
 	return tx.exec(`UPDATE payments SET id = ? WHERE reference = ? AND id = ?`, to, reference, from)
 }
 
+// RemovePayment removes a payment of a bill.
+func (tx *Tx) RemovePayment(reference, id string) error {
+	return tx.exec(`DELETE FROM payments WHERE reference = ? AND id = ?`, reference, id)
+}
+
 // next reads a time that may be missing.
 func (s *Store) next(ctx context.Context, query string, args ...any) (time.Time, bool, error) {
 	var due sql.NullInt64

@@ -35,8 +35,9 @@ type Callback struct {
 
 // AddCallback stores a callback and returns after it is on disk. A callback of the
 // same kind, record and status that is there already is left as it is: added is
-// false then, and its first copy is as durable. Only a copy that was doubted gives
-// way to one that is not, and a refuted one to any: it is asked about once more.
+// false then, and its first copy is as durable. Only a copy that is not believed gives
+// way: to one that can be, and where it was decided about to any, which is asked about
+// once more.
 func (s *Store) AddCallback(ctx context.Context, c Callback) (added bool, err error) {
 	err = s.submit(ctx, &op{one: true, done: make(chan error, 1), do: func(tx *Tx) error {
 		n, err := tx.execCount(`INSERT INTO callbacks (account, kind, record_id, status, state, due_at, signed_at, received_at, body, trace)
@@ -45,7 +46,7 @@ func (s *Store) AddCallback(ctx context.Context, c Callback) (added bool, err er
 				state = excluded.state, problem = '', asked = 0, denied = 0,
 				due_at = excluded.due_at, signed_at = excluded.signed_at, body = excluded.body, trace = excluded.trace
 			WHERE callbacks.state IN ('quarantined', 'refuted', 'doubted') AND excluded.state = 'received'
-				OR callbacks.state = 'refuted' AND excluded.state = 'quarantined'`,
+				OR callbacks.state IN ('refuted', 'doubted') AND excluded.state = 'quarantined'`,
 			c.Account, c.Kind, c.RecordID, c.Status, c.State, ms(c.ReceivedAt), ms(c.SignedAt), c.Body, c.Trace)
 		if added = n > 0; added {
 			tx.then(func() { signal(s.Inbox) })
@@ -104,6 +105,13 @@ func (s *Store) NextUnresolved(ctx context.Context, state string) (due time.Time
 // FinishCallback marks a callback as resolved or refuted.
 func (tx *Tx) FinishCallback(number int64, state, problem string, now time.Time) error {
 	return tx.exec(`UPDATE callbacks SET state = ?, problem = ?, resolved_at = ? WHERE number = ?`, state, problem, ms(now), number)
+}
+
+// RenameCallback gives a callback the status that the gateway tells of its payment, so
+// that one of the status it came with is no copy of it. One that is there already and has
+// that status is a copy of it and goes.
+func (tx *Tx) RenameCallback(number int64, status string) error {
+	return tx.exec(`UPDATE OR REPLACE callbacks SET status = ? WHERE number = ?`, status, number)
 }
 
 // AskAboutCallback has the gateway asked about a callback, from now on.
