@@ -59,7 +59,7 @@ var generations = []*generation{
 		withdrawal: func(reference string) string {
 			return `{"pay_status":"success","order_type":"API Withdrawal","record_id":"f1","withdraw_amount":"1","crypto":"USDT","chain":"TRX","merchant_order_id":"` + reference + `"}`
 		},
-		twice: [3]string{`"pay_status":"failed"`, `"PAY_STATUS":"failed"`, `"pay_ſtatus":"failed"`},
+		twice:   [3]string{`"pay_status":"failed"`, `"PAY_STATUS":"failed"`, `"pay_ſtatus":"failed"`},
 		changes: "awaiting_payment false, awaiting_payment true, paid false",
 		stale:   "quarantined",
 	},

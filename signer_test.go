@@ -101,6 +101,25 @@ func TestSignerThatVerifiesMilliseconds(t *testing.T) {
 	}
 }
 
+// TestAnswersOfV2MayBeSignedInEitherUnit: 'timestamp_unit' is about callbacks.
+func TestAnswersOfV2MayBeSignedInEitherUnit(t *testing.T) {
+	body := `{"code":10000}`
+	for api, sign := range map[string]func(string, string) string{apiV1: signV1, apiV2: signV2} {
+		for _, digits := range []int{secondsDigits, millisecondsDigits} {
+			s := testSigner(t, api, testSecret)
+			s.digits = []int{digits}
+			for stamp, good := range map[string]bool{"1677152490": api == apiV2 || digits == secondsDigits, "1677152490123": api == apiV2 || digits == millisecondsDigits, "167715249012": false} {
+				if _, err := s.forAnswers().Verify(testAppID, stamp, sign(stamp, body), []byte(body)); good != (err == nil) {
+					t.Errorf("%s, callbacks in %d digits, answer at %s: %v", api, digits, stamp, err)
+				}
+				if _, err := s.Verify(testAppID, stamp, sign(stamp, body), []byte(body)); (len(stamp) == digits) != (err == nil) {
+					t.Errorf("%s, callback in %d digits at %s: %v", api, digits, stamp, err)
+				}
+			}
+		}
+	}
+}
+
 func TestSignerWithSeveralSecrets(t *testing.T) {
 	body := []byte(`{}`)
 	old, both, young := testSigner(t, apiV1, "old"), testSigner(t, apiV1, "new", "old"), testSigner(t, apiV1, "new")

@@ -186,6 +186,46 @@ func TestWhetherACoinIsOfferedIsForTheGatewayToSay(t *testing.T) {
 	})
 }
 
+// TestMoneyInAnotherCoinPaysNoBillOnEitherGeneration, in whatever the coin differs. One
+// generation tells the coin in its callback, the other when it is asked.
+func TestMoneyInAnotherCoinPaysNoBillOnEitherGeneration(t *testing.T) {
+	for name, other := range map[string]struct{ v1, v2 []string }{
+		"name":     {[]string{`"crypto":"USDT"`, `"crypto":"SHIB"`}, []string{`"USDT"`, `"SHIB"`}},
+		"number":   {nil, []string{`1280`, `9999`}},
+		"chain":    {[]string{`"chain":"TRX"`, `"chain":"BSC"`}, []string{`"TRX"`, `"BSC"`}},
+		"contract": {[]string{`TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t`, `TXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX`}, []string{`"chain"`, `"contract":"TXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX","chain"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onBoth(t, func(t *testing.T, gen *generation) {
+				s := gen.openShop(t, "", "", "")
+				_, bought := s.buy(cart)
+				reference := bought["reference"].(string)
+				body := gen.deposit(reference, "r1", "success", "50.0137")
+				paid := pay{record: "r1", status: "success", amount: "50.0137"}
+				change := other.v2
+				if gen.api == "v1" {
+					change = other.v1
+					body = strings.NewReplacer(change...).Replace(body)
+				} else {
+					paid.coin = strings.NewReplacer(change...).Replace(paid.tells())
+				}
+				if change == nil {
+					return // it has no such thing
+				}
+				s.gateway.list(reference, paid)
+				s.callback(body)
+				s.eventually("told", func() bool { return s.rows("SELECT count(*) FROM events") == 1 })
+				if n := s.rows("SELECT count(*) FROM events WHERE type = 'deposit.success' AND subject = ?", reference); n != 1 {
+					t.Error("it was told as something else than a deposit")
+				}
+				if n := s.rows("SELECT count(*) FROM bills WHERE status = 'awaiting_payment' AND paid = '0'"); n != 1 {
+					t.Error("it was counted")
+				}
+			})
+		})
+	}
+}
+
 // listingClient lists coins and does nothing else.
 type listingClient struct {
 	gateway.Client

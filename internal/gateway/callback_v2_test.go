@@ -84,6 +84,9 @@ func TestNothingElseIsACallbackOfV2(t *testing.T) {
 		"a type that is a number":      strings.Replace(good, `"ApiDeposit"`, `1`, 1),
 		"no msg":                       `{"type":"ApiDeposit"}`,
 		"msg that is text":             `{"type":"ApiDeposit","msg":"success"}`,
+		"no msg, of an unknown type":   `{"type":"Staking"}`,
+		"a code":                       strings.Replace(good, `{`, `{"code":10000,`, 1),
+		"a code that is text":          strings.Replace(good, `{`, `{"code":"10000",`, 1),
 		"msg that is a list":           `{"type":"ApiDeposit","msg":[{"recordId":"r1","status":"Success"}]}`,
 		"fields beside msg":            `{"type":"ApiDeposit","recordId":"r1","status":"Success","msg":{}}`,
 		"fields in another object":     `{"type":"ApiDeposit","msg":{},"data":{"recordId":"r1","status":"Success"}}`,
@@ -152,6 +155,18 @@ func TestStatesAndFlagsOfV2(t *testing.T) {
 		if test.want == gateway.KindUnknown && kind != "unknown/"+test.kind {
 			t.Errorf("%s: kind %s", body, kind)
 		}
+	}
+}
+
+// TestAnUnknownTypeOfV2NeedsNoObject: what it is about is not documented.
+func TestAnUnknownTypeOfV2NeedsNoObject(t *testing.T) {
+	seen := make(map[string]bool)
+	for _, msg := range []string{`"maintenance"`, `["r1"]`, `1`, `null`, `{}`} {
+		cb, err := parserV2.ParseCallback([]byte(`{"type":"Notice","msg":` + msg + `}`))
+		if err != nil || cb.Kind != gateway.KindUnknown || seen[cb.RecordID] {
+			t.Errorf("%s: %+v, %v", msg, cb, err)
+		}
+		seen[cb.RecordID] = true
 	}
 }
 

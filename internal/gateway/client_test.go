@@ -795,6 +795,39 @@ func TestLookupKnowsNoOrderThatWasNotAskedAboutOrIsNotListed(t *testing.T) {
 	failure(t, err, gateway.Refused, "/bill/info")
 }
 
+// TestAnOrderForWhichAllAreRefusedIsLeftOut: what the gateway does with one it does not
+// know is not documented.
+func TestAnOrderForWhichAllAreRefusedIsLeftOut(t *testing.T) {
+	refuses := func(refused string) *fakeGateway {
+		var g *fakeGateway
+		g = start(t, func(w http.ResponseWriter, _ *http.Request) {
+			g.mu.Lock()
+			asked := g.requests[len(g.requests)-1]
+			g.mu.Unlock()
+			for _, reference := range []string{"o1", "o2"} {
+				if asked.body == `{"merchant_order_ids":["`+reference+`"]}` {
+					signed(w, []byte(info(reference, `"order_amount":"1","crypto":"USDT","chain":"TRX"`)))
+					return
+				}
+			}
+			fmt.Fprint(w, refused)
+		})
+		return g
+	}
+	g := refuses(`{"code":10001,"msg":"no such order"}`)
+	got, err := g.client.Lookup(t.Context(), []string{"o1", "poison", "o2"})
+	if err != nil || len(got) != 3 || got["o1"].Due.Amount.String() != "1" || got["o2"].Err != nil || got["poison"].Err == nil || errors.Is(got["poison"].Err, gateway.ErrUnlisted) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	// What is about the account or the rate is no order's fault.
+	for _, refused := range []string{`{"code":225213,"msg":"only call api of version 2"}`, `{"code":11004,"msg":"RateLimit"}`} {
+		g := refuses(refused)
+		if got, err := g.client.Lookup(t.Context(), []string{"o1", "o2"}); err == nil || len(got) != 0 || len(g.requests) != 1 {
+			t.Errorf("%s: got %+v, %v after %d requests", refused, got, err, len(g.requests))
+		}
+	}
+}
+
 func TestTokensAreListedByTheIDThatOrdersUse(t *testing.T) {
 	g := start(t, byPath(map[string]string{"/coin/all": coinAnswer}))
 	got, err := g.client.Tokens(t.Context())

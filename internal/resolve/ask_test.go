@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,7 @@ type gatewayV2 struct {
 	records map[string]string   // of payments, by their ids
 	coins   string              // the list of coins; empty for the usual one
 	hosted  bool                // orders are invoices
+	price   string              // of every invoice; empty for that of every bill
 	fault   func(ctx context.Context) (answer string, err error)
 	asked   int // questions about orders
 }
@@ -52,7 +54,7 @@ func (g *gatewayV2) answer(ctx context.Context, path, body string) (string, erro
 	}
 	payments, known := g.orders[in.OrderID]
 	list := strings.Join(payments, ",")
-	hosted, coins := g.hosted, g.coins
+	hosted, coins, price := g.hosted, g.coins, cmp.Or(g.price, "50.00")
 	record, recorded := g.records[in.RecordID]
 	g.mu.Unlock()
 	switch {
@@ -67,7 +69,7 @@ func (g *gatewayV2) answer(ctx context.Context, path, body string) (string, erro
 	case path == "/getAppDepositRecord" && recorded:
 		return fmt.Sprintf(`{"code":10000,"data":{"record":%s}}`, record), nil
 	case path == "/getInvoiceOrderInfo" && known && hosted:
-		return fmt.Sprintf(`{"code":10000,"data":{"price":"50.00","priceSymbol":"USD","paidList":[%s]}}`, list), nil
+		return fmt.Sprintf(`{"code":10000,"data":{"price":%q,"priceSymbol":"USD","paidList":[%s]}}`, price, list), nil
 	}
 	return notFound, nil
 }

@@ -22,10 +22,12 @@ var (
 	schema2 string
 	//go:embed schema_3.sql
 	schema3 string
+	//go:embed schema_4.sql
+	schema4 string
 )
 
 // migrations bring a database from one version to the next.
-var migrations = []string{schema1, schema2, schema3}
+var migrations = []string{schema1, schema2, schema3, schema4}
 
 // ErrClosed is returned for everything asked of a closed store.
 var ErrClosed = errors.New("the store is closed")
