@@ -222,7 +222,7 @@ func (c *v2) flagged(ctx context.Context, limiter *rate.Limiter, reference strin
 	}
 	r, err := c.record(ctx, limiter, pathRecord, p.ID)
 	switch {
-	case errors.Is(err, errNoOrder) || errors.Is(err, errMaybeNoOrder) || err == nil && !(r.Risky.told && r.of(reference)):
+	case errors.Is(err, errNoOrder) || errors.Is(err, errMaybeNoOrder) || err == nil && (!r.Risky.told || !r.of(reference)):
 		p.Status = bill.Pending
 		return nil
 	case err != nil:
