@@ -406,12 +406,12 @@ func TestAHangingAccountHoldsUpOthersForOneQuestionOnly(t *testing.T) {
 		other.Name = "healthy"
 		healthy := &gatewayV2{orders: map[string][]string{"healthy": {listedV2("r1", due, "Success", false)}}}
 		other.Client = gateway.NewV2(gateway.Config{Signer: noSigner{}, Endpoint: "http://gateway.test", Transport: healthy})
-		shop.start()
-		shop.configure(shop.account, other)
 		g.fails(hanging)
 		for i := range 100 {
 			shop.receive(depositV2(fmt.Sprint("order-", i), fmt.Sprint("r", i), "Success", false))
 		}
+		shop.start()
+		shop.configure(shop.account, other)
 		until(time.Second)
 		shop.receive(depositV2("healthy", "r1", "Success", false), func(c *store.Callback) { c.Account = "healthy" })
 		until(10 * time.Second)
