@@ -32,10 +32,11 @@ var checks = map[string]func(string) bool{
 	"OPTIMISM":  isEVM,
 	"OP":        isEVM,
 	"BASE":      isEVM,
-	"AVAX":      isEVM,
 	"AVAXC":     isEVM,
 	"AVAX_C":    isEVM,
-	"AVALANCHE": isEVM,
+	"AVAX":      isAvalanche,
+	"AVALANCHE": isAvalanche,
+	"CELO":      isEVM,
 	"FTM":       isEVM,
 	"ETC":       isEVM,
 

@@ -22,14 +22,17 @@ var good = map[string][]string{
 	"BCH": {
 		"bitcoincash:qpm2qsznhks23z7629mms6s4cwef74vcwvy22gdx6a", "qpm2qsznhks23z7629mms6s4cwef74vcwvy22gdx6a",
 		"bitcoincash:ppm2qsznhks23z7629mms6s4cwef74vcwvn0h829pq", "1BpEi6DfDAUFd7GtittLSdBeYJvcoaVggu",
+		"bitcoincash:zr6m7j9njldwwzlg9v7v53unlr4jkmx6eycnjehshe", "bitcoincash:pwqwzrf7z06m7nn58tkdjyxqfewanlhyrpxysack85xvf3mt0rv02l9dxc5uf",
 	},
+	"AVAX": {"0xD1220A0cf47c7B9Be7A2E6BA89F429762e7b9aDb", "X-avax1tnuesf6cqwnjw7fxjyk7lhch0vhf0v95wj5jvy", "X-avax19rknw8l0grnfunjrzwxlxync6zrlu33y2jxhrg"},
+	"CELO": {"0xD1220A0cf47c7B9Be7A2E6BA89F429762e7b9aDb"},
 	"ETH": {
 		"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359",
 		"0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed", "0x5AAEB6053F3E94C9B9A09F33669435E7EF1BEAED",
 		"0x52908400098527886E0F7030069857D2E4169EE7", "0xde709f2102306220921060314715629080e2fb77",
 	},
 	"BSC": {"0xD1220A0cf47c7B9Be7A2E6BA89F429762e7b9aDb"},
-	"XRP": {"rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh", "rrrrrrrrrrrrrrrrrrrrrhoLvTp"},
+	"XRP": {"rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh", "rrrrrrrrrrrrrrrrrrrrrhoLvTp", "X7AcgcsBL6XDcUb289X4mJ8djcdyKaB5hJDWMArnXr61cqZ", "XVLhHMPHU98es4dbozjVtdWzVrDjtVoYiC9UvKfjKar4LJe"},
 	"SOL": {"11111111111111111111111111111111", "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA"},
 	"TON": {
 		"EQDKbjIcfM6ezt8KjKJJLshZJJSqX7XOA4ff-W72r5gqPrHF", "0:ca6e321c7cce9ecedf0a8ca2492ec8592494aa5fb5ce0387dff96ef6af982a3e",
@@ -79,7 +82,8 @@ func TestAddressesOfOtherNetworksFail(t *testing.T) {
 	for chain := range good {
 		for other, foreign := range good {
 			for _, a := range foreign {
-				same := chain == other || chain == "ETH" && other == "BSC" || chain == "BSC" && other == "ETH"
+				_, evm := map[string]bool{"ETH": true, "BSC": true, "CELO": true, "AVAX": true}[chain]
+				same := chain == other || evm && strings.HasPrefix(a, "0x")
 				legacy := (chain == "BTC" || chain == "BCH" || chain == "LTC") && (a[0] == '1' || a[0] == '3')
 				if same || legacy || chain == "SOL" {
 					continue
@@ -120,7 +124,12 @@ func TestTheStandardsOwnBadExamplesFail(t *testing.T) {
 		},
 		"ETH": {"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1Beaed", "5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", "0X5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"},
 		"TON": {"EQDKbjIcfM6ezt8KjKJJLshZJJSqX7XOA4ff-W72r5gqPrHG", "1:ca6e321c7cce9ecedf0a8ca2492ec8592494aa5fb5ce0387dff96ef6af982a3e"},
-		"SOL": {"0OIl", "1111111111111111111111111111111", "https://example.com/"},
+		"XRP": {
+			// a tag of 64 bits, which nobody takes
+			"XVLhHMPHU98es4dbozjVtdWzVrDjtV18pX8zeUygYrCgrPh",
+		},
+		"AVAX": {"avax1tnuesf6cqwnjw7fxjyk7lhch0vhf0v95wj5jvy", "C-avax1tnuesf6cqwnjw7fxjyk7lhch0vhf0v95wj5jvy"},
+		"SOL":  {"0OIl", "1111111111111111111111111111111", "https://example.com/"},
 	} {
 		for _, a := range list {
 			if address.Check(chain, a) == nil {

@@ -42,21 +42,39 @@ func base58(s, alphabet string) ([]byte, bool) {
 	return number, true
 }
 
-// base58Check decodes a version byte and the hash of a key or a script, which end in
-// the first four bytes of a double SHA-256 of both.
-func base58Check(s, alphabet string, versions ...byte) bool {
+// checked decodes what ends in the first four bytes of a double SHA-256 of the rest,
+// and returns that rest.
+func checked(s, alphabet string) ([]byte, bool) {
 	data, ok := base58(s, alphabet)
-	if !ok || len(data) != 25 || !slices.Contains(versions, data[0]) {
-		return false
+	if !ok || len(data) < 5 {
+		return nil, false
 	}
-	sum := sha256.Sum256(data[:21])
+	data, check := data[:len(data)-4], data[len(data)-4:]
+	sum := sha256.Sum256(data)
 	sum = sha256.Sum256(sum[:])
-	return bytes.Equal(sum[:4], data[21:])
+	return data, bytes.Equal(sum[:4], check)
+}
+
+// base58Check decodes a version byte and the hash of a key or a script.
+func base58Check(s, alphabet string, versions ...byte) bool {
+	data, ok := checked(s, alphabet)
+	return ok && len(data) == 21 && slices.Contains(versions, data[0])
 }
 
 func isTRON(s string) bool { return base58Check(s, bitcoinAlphabet, 0x41) }
 
-func isXRP(s string) bool { return base58Check(s, rippleAlphabet, 0x00) }
+func isXRP(s string) bool { return base58Check(s, rippleAlphabet, 0x00) || isTagged(s) }
+
+// isTagged checks an address of XLS-5d for the main network: two bytes that say so, the
+// account, one byte that says whether there is a tag, and eight bytes of that.
+func isTagged(s string) bool {
+	data, ok := checked(s, rippleAlphabet)
+	if !ok || len(data) != 31 || data[0] != 0x05 || data[1] != 0x44 || data[22] > 1 {
+		return false
+	}
+	tag := data[23:]
+	return bytes.Equal(tag[4:], make([]byte, 4)) && (data[22] == 1 || bytes.Equal(tag[:4], make([]byte, 4)))
+}
 
 // isSolana checks the length alone: an address is a key, and has no checksum.
 func isSolana(s string) bool {

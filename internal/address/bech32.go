@@ -45,18 +45,18 @@ const (
 	bech32m = 0x2bc830a3
 )
 
-// segwit checks a segregated witness address (BIP-173, BIP-350).
-func segwit(s, prefix string) bool {
+// decode reads a bech32 string: what is before its last digit 1, the digits behind that
+// without the checksum, and the constant that the checksum leaves.
+func decode(s string) (human string, data []byte, constant uint32, ok bool) {
 	if len(s) > 90 || strings.ToLower(s) != s && strings.ToUpper(s) != s {
-		return false
+		return "", nil, 0, false
 	}
 	human, rest, found := strings.Cut(strings.ToLower(s), "1")
-	if !found || human != prefix || len(rest) < 7 {
-		return false
+	if !found || len(rest) < 7 {
+		return "", nil, 0, false
 	}
-	data, ok := quintets(rest)
-	if !ok {
-		return false
+	if data, ok = quintets(rest); !ok {
+		return "", nil, 0, false
 	}
 	sum := uint32(1)
 	step := func(v byte) {
@@ -78,15 +78,39 @@ func segwit(s, prefix string) bool {
 	for _, v := range data {
 		step(v)
 	}
+	return human, data[:len(data)-6], sum, true
+}
+
+// segwit checks a segregated witness address (BIP-173, BIP-350).
+func segwit(s, prefix string) bool {
+	human, data, constant, ok := decode(s)
+	if !ok || human != prefix {
+		return false
+	}
 	version := data[0]
-	program, ok := octets(data[1 : len(data)-6])
+	program, ok := octets(data[1:])
 	if !ok || version > 16 || len(program) < 2 || len(program) > 40 {
 		return false
 	}
 	if version == 0 {
-		return sum == bech32 && (len(program) == 20 || len(program) == 32)
+		return constant == bech32 && (len(program) == 20 || len(program) == 32)
 	}
-	return sum == bech32m
+	return constant == bech32m
+}
+
+// isAvalanche takes the addresses of the chain for contracts, which are Ethereum's, and
+// those of the two others, which begin with the letter of their chain.
+func isAvalanche(s string) bool {
+	if isEVM(s) {
+		return true
+	}
+	chain, rest, found := strings.Cut(s, "-")
+	human, data, constant, ok := decode(rest)
+	if !found || chain != "X" && chain != "P" || !ok || human != "avax" || constant != bech32 {
+		return false
+	}
+	key, ok := octets(data)
+	return ok && len(key) == 20
 }
 
 // cashAddress checks an address of Bitcoin Cash, with or without its prefix.
@@ -99,7 +123,7 @@ func cashAddress(s string) bool {
 		s = rest
 	}
 	data, ok := quintets(s)
-	if !ok || len(data) != 42 { // 160 bits, a version byte and the checksum
+	if !ok || len(data) < 42 { // 160 bits, a version byte and the checksum
 		return false
 	}
 	sum := uint64(1)
@@ -119,6 +143,15 @@ func cashAddress(s string) bool {
 	for _, v := range data {
 		step(v)
 	}
-	payload, ok := octets(data[:34])
-	return ok && sum == 1 && (payload[0] == 0x00 || payload[0] == 0x08)
+	payload, ok := octets(data[:len(data)-8])
+	if !ok || sum != 1 {
+		return false
+	}
+	switch payload[0] {
+	case 0x00, 0x08, 0x10, 0x18: // a key or a script, each also of those who take tokens
+		return len(payload) == 1+20
+	case 0x0b, 0x1b: // a script by its longer hash
+		return len(payload) == 1+32
+	}
+	return false
 }
