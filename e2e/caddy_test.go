@@ -65,15 +65,13 @@ func (p *process) output() string {
 // A demo is one of the example configurations, for one generation of the gateway's API.
 type demo struct {
 	config string
-	// network is what buyers read.
-	network string
 	// flags is whether the gateway flags payments as risky.
 	flags bool
 }
 
 var demos = map[string]demo{
-	"v1": {config: "Caddyfile.example", network: "TRC20"},
-	"v2": {config: "Caddyfile.v2.example", network: "Tron", flags: true},
+	"v1": {config: "Caddyfile.example"},
+	"v2": {config: "Caddyfile.v2.example", flags: true},
 }
 
 // start runs the example as a new user does, in a directory of its own that has what a

@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -28,9 +30,24 @@ func TestThePathOfAPaymentInTheDemo(t *testing.T) {
 	}
 }
 
+// TestTheDemosDifferInTheGenerationOnly, so that what is shown with one holds for both.
+func TestTheDemosDifferInTheGenerationOnly(t *testing.T) {
+	read := func(name string) string {
+		text, err := os.ReadFile(filepath.Join("..", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, config, _ := strings.Cut(string(text), "\n{\n")
+		return regexp.MustCompile(`v[12]\b|(?m)^(\s+method \S+) .*?( \{)?$`).ReplaceAllString(config, "$1$2")
+	}
+	if v1, v2 := read("Caddyfile.example"), read("Caddyfile.v2.example"); v1 != v2 {
+		t.Errorf("they are\n%s\nand\n%s", v1, v2)
+	}
+}
+
 func (d demo) walk(t *testing.T, api string) {
 	server := d.start(t)
-	toSend := regexp.MustCompile(`Send exactly ([0-9.]+) USDT on ` + d.network)
+	toSend := regexp.MustCompile(`Send exactly ([0-9.]+) USDT on TRON \(TRC20\)`)
 	for _, link := range []string{shop, simulator, simulator + "/inbox"} {
 		eventually(t, "the program says where to click: "+link, func() bool { return strings.Contains(server.output(), link) })
 	}
