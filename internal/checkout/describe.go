@@ -133,7 +133,10 @@ func Describe(b *bill.Bill, now time.Time, l Links) Bill {
 			continue // there is nothing to show yet, except that the bill is confirming
 		}
 		network := p.Network
-		if network == "" {
+		switch {
+		case l.Network != "" && b.Pays.Accepts(p.Token):
+			network = l.Network
+		case network == "":
 			network = p.Chain
 		}
 		out.Payments = append(out.Payments, Payment{

@@ -127,6 +127,32 @@ func TestAPaymentInAnotherCoinIsShownWithItsOwn(t *testing.T) {
 	}
 }
 
+// TestTheShopsNameOfANetworkIsShownEverywhere, and stands for no other network.
+func TestTheShopsNameOfANetworkIsShownEverywhere(t *testing.T) {
+	b, l := example(), links
+	l.Network = "TRON (TRC20)"
+	other := b.Payments[0]
+	other.ID, other.Token = "r-21", bill.Token{Crypto: "USDC", Network: "BEP20", Chain: "BSC"}
+	b.Payments = append(b.Payments, other)
+	got := shown(t, b, now, l)
+	var networks []any
+	for _, p := range got["payments"].([]any) {
+		networks = append(networks, p.(map[string]any)["network"])
+	}
+	if want := []any{"TRON (TRC20)", "BEP20"}; got["pay"].(map[string]any)["network"] != want[0] || !reflect.DeepEqual(networks, want) {
+		t.Errorf("got %v and %v", got["pay"], networks)
+	}
+}
+
+// TestAnAnnouncedPaymentIsNotListed: there is nothing to say of it yet.
+func TestAnAnnouncedPaymentIsNotListed(t *testing.T) {
+	b := example()
+	b.Payments = append(b.Payments, bill.Payment{ID: "r-21", Status: bill.Announced, Token: b.Pays})
+	if got := shown(t, b, now, links); len(got["payments"].([]any)) != 1 || got["confirming"] != true || got["payable"] != false {
+		t.Errorf("got %v", got)
+	}
+}
+
 func TestABuyerIsNotShownWhatIsTheShopsOwn(t *testing.T) {
 	data, err := json.Marshal(checkout.Describe(example(), now, links))
 	if err != nil {
