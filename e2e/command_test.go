@@ -3,12 +3,10 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -92,33 +90,13 @@ func TestAnOperatorSeesAndMendsThingsInATerminal(t *testing.T) {
 			if len(events) != 1 || events[0].Type != "bill.underpaid" {
 				t.Fatalf("events are %+v", events)
 			}
-			times := func() int {
-				req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, simulator+"/inbox", nil)
-				req.Header.Set("Accept", "application/json")
-				resp, err := http.DefaultClient.Do(req)
-				if err != nil {
-					t.Fatal(err)
+			times := func() (n int) {
+				for _, e := range inbox(t) {
+					if e.ID == events[0].ID {
+						n = e.Times
+					}
 				}
-				defer resp.Body.Close()
-				body, _ := io.ReadAll(resp.Body)
-				var all []struct {
-					ID    string
-					Times int
-				}
-				if err := json.Unmarshal(body, &all); err != nil {
-					t.Fatalf("%v: %s", err, body)
-				}
-				i := slices.IndexFunc(all, func(e struct {
-					ID    string
-					Times int
-				},
-				) bool {
-					return e.ID == events[0].ID
-				})
-				if i < 0 {
-					return 0
-				}
-				return all[i].Times
+				return n
 			}
 			eventually(t, "the event is delivered", func() bool { return times() == 1 })
 			if printed, status := server.asked("replay", events[0].ID[:12]); status != 0 {

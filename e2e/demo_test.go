@@ -141,38 +141,9 @@ func (d demo) walk(t *testing.T, api string) {
 	}
 
 	// 5. The shop's backend has all events, in order, each once and rightly signed.
-	type entry struct {
-		ID, Type, Subject string
-		Verified          bool
-		Times             int
-		Event             struct {
-			Data struct {
-				API  string
-				Bill struct{ Status, Due, Paid string }
-			}
-		}
-	}
-	var events []entry
-	inbox := func() []entry {
-		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, simulator+"/inbox", nil)
-		req.Header.Set("Accept", "application/json")
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var all []entry
-		if err := json.Unmarshal(body, &all); err != nil {
-			t.Fatalf("%v: %s", err, body)
-		}
-		return all
-	}
+	var events []received
 	eventually(t, "all events are in the inbox", func() bool {
-		events = inbox()
+		events = inbox(t)
 		return len(events) >= len(story)
 	})
 	if len(events) != len(story) {
@@ -186,6 +157,39 @@ func (d demo) walk(t *testing.T, api string) {
 	if paid := events[0].Event.Data.Bill; paid.Due != due[1] || paid.Paid != due[1] {
 		t.Errorf("due %s, paid %s, shown to the buyer %s", paid.Due, paid.Paid, due[1])
 	}
+}
+
+// received is an event in the demo's inbox.
+type received struct {
+	ID, Type, Subject string
+	Verified          bool
+	Times             int
+	Event             struct {
+		Data struct {
+			API  string
+			Bill struct{ Status, Due, Paid string }
+		}
+	}
+}
+
+// inbox is what the shop's backend has received, the newest first.
+func inbox(t *testing.T) (all []received) {
+	t.Helper()
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, simulator+"/inbox", nil)
+	req.Header.Set("Accept", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(body, &all); err != nil {
+		t.Fatalf("%v: %s", err, body)
+	}
+	return all
 }
 
 // The dashboard of API v2 asks an address before it takes it.
