@@ -157,7 +157,7 @@ func (r *Resolver) pay(tx *store.Tx, a Account, cb gateway.Callback, arrived tim
 	// that came after the end, the end is told first; after one that came in time the bill
 	// stays as if it were valid, until the clock has its turn.
 	saved := r.asOf(rec)
-	if saved.Before(rec.ExpiresAt) && !arrived.Before(rec.ExpiresAt) {
+	if r.endsUntold(rec) && !arrived.Before(rec.ExpiresAt) {
 		if err := r.tellExpiry(tx, a, rec); err != nil {
 			return out, err
 		}
@@ -178,14 +178,19 @@ func (r *Resolver) pay(tx *store.Tx, a Account, cb gateway.Callback, arrived tim
 	return out, tx.SaveBill(rec, saved)
 }
 
+// endsUntold reports whether a bill's validity has ended without full payment and that
+// has not been told yet.
+func (r *Resolver) endsUntold(rec *store.Record) bool {
+	return rec.Stage == store.Open && !overdue(rec.Status) && overdue(rec.StateAt(r.now()).Status)
+}
+
 // asOf is the time as of which a bill is stored: now, or the last moment of its validity
 // as long as its end has not been told.
 func (r *Resolver) asOf(rec *store.Record) time.Time {
-	now := r.now()
-	if rec.Stage == store.Open && !overdue(rec.Status) && overdue(rec.StateAt(now).Status) {
+	if r.endsUntold(rec) {
 		return rec.ExpiresAt.Add(-time.Millisecond)
 	}
-	return now
+	return r.now()
 }
 
 // recognize finds a payment that was found at the gateway without a record and is

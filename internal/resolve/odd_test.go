@@ -418,3 +418,16 @@ func TestAHangingAccountHoldsUpOthersForOneQuestionOnly(t *testing.T) {
 		shop.expect("healthy", "bill.paid (paid)")
 	})
 }
+
+// TestAGatewayWhoseClockIsAheadEndsNoBill: its time of a payment is not the time it is.
+func TestAGatewayWhoseClockIsAheadEndsNoBill(t *testing.T) {
+	inBubbleV2(t, func(t *testing.T, shop *shop, g *gatewayV2) {
+		shop.open("ahead")
+		later := strings.Replace(listedV2("r1", "20", "Success", false), fmt.Sprint(time.Now().Unix()), fmt.Sprint(time.Now().Add(2*time.Hour).Unix()), 1)
+		g.lists("ahead", later)
+		shop.resolve(depositV2("ahead", "r1", "Success", false))
+		shop.expect("ahead", "bill.underpaid (underpaid)")
+		until(time.Hour)
+		shop.expect("ahead", "bill.underpaid (underpaid)", "bill.expired (underpaid_overdue)")
+	})
+}
