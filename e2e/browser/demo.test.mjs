@@ -57,7 +57,7 @@ test('buy, pay too little, see what is due, pay the rest, see that it is paid, f
   assert.ok(await page.getByText('This is a test. Do not send money').first().isVisible(), 'nobody should pay a simulated bill');
   assert.equal(await page.locator('code.address').textContent(), pay.address);
   assert.equal(await scan(), pay.address);
-  assert.ok(await page.getByText(`Send exactly ${pay.due} USDT on TRC20.`, { exact: true }).isVisible());
+  assert.ok(await page.getByText(`Send exactly ${pay.due} USDT on TRON (TRC20).`, { exact: true }).isVisible());
 
   // The buyer finds the order in the simulator by its amount and presses a button.
   const simulator = await browser.newPage();
@@ -68,13 +68,13 @@ test('buy, pay too little, see what is due, pay the rest, see that it is paid, f
   await page.getByRole('heading', { name: 'Part of the amount has arrived' }).waitFor();
   const half = await bill();
   assert.notEqual(half.pay.due, pay.due);
-  assert.ok(await page.getByText(`Send exactly ${half.pay.due} USDT on TRC20.`, { exact: true }).isVisible());
+  assert.ok(await page.getByText(`Send exactly ${half.pay.due} USDT on TRON (TRC20).`, { exact: true }).isVisible());
   assert.equal(await page.locator('code.amount').textContent(), half.pay.due);
   assert.equal(await scan(), pay.address);
 
   // A reload in between loses nothing.
   await page.reload();
-  await page.getByText(`Send exactly ${half.pay.due} USDT on TRC20.`, { exact: true }).waitFor();
+  await page.getByText(`Send exactly ${half.pay.due} USDT on TRON (TRC20).`, { exact: true }).waitFor();
 
   await simulate(reference, 'pay');
   await page.getByRole('heading', { name: 'Paid. Thank you!' }).waitFor();
