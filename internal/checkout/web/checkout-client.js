@@ -16,18 +16,26 @@ export function beside(name) {
 /** @type {Map<string, Promise<Words>>} */
 const loading = new Map();
 
+/** How long texts may take, in ms. A buyer has clicked and waits for them. */
+const TEXTS_LIMIT = 3000;
+
 /**
  * Loads the texts of a language, once for the whole page. The server knows which
- * languages there are and sends the nearest.
+ * languages there are and sends the nearest. English is better than no checkout.
  * @param {string} language
  * @returns {Promise<Words>}
  */
 export function words(language) {
   let texts = loading.get(language);
   if (!texts) {
-    texts = fetch(beside(`messages/${encodeURIComponent(language)}.json`)).then((response) => response.json());
-    // A failure is not remembered, so that the next one who asks tries again.
-    texts.catch(() => loading.delete(language));
+    texts = fetch(beside(`messages/${encodeURIComponent(language)}.json`), { signal: AbortSignal.timeout(TEXTS_LIMIT) })
+      .then((response) => (response.ok ? response.json() : Promise.reject(response)))
+      .catch((error) => {
+        // A failure is not remembered, so that the next one who asks tries again.
+        loading.delete(language);
+        if (language === 'en') throw error;
+        return words('en');
+      });
     loading.set(language, texts);
   }
   return texts;
@@ -59,11 +67,13 @@ export class Refusal extends Error {
   /**
    * @param {string} code
    * @param {boolean} retryable
+   * @param {string} [detail] for whoever wrote the page, in English
    */
-  constructor(code, retryable) {
-    super(code);
+  constructor(code, retryable, detail = '') {
+    super(detail);
     this.code = code;
     this.retryable = retryable;
+    this.detail = detail;
   }
 }
 
@@ -91,10 +101,14 @@ export async function placeOrder(address, body, key, signal, lost) {
         body,
         signal: AbortSignal.any([signal, AbortSignal.timeout(ORDER_LIMIT)]),
       });
-      // What is not JSON is some proxy's page, not the shop's answer.
-      const answer = await response.json();
-      if (response.ok) return answer;
-      throw new Refusal(`${answer.code}`, answer.retryable === true);
+      const { ok, status } = response;
+      // What is not JSON is some proxy's page, not the shop's answer. It is no news of
+      // the order, unless it says that the request itself is at fault.
+      const answer = await response.json().catch(() => null);
+      if (ok && answer) return answer;
+      if (answer?.code) throw new Refusal(answer.code, answer.retryable === true, answer.detail);
+      if (status === 429) throw new Refusal('rate_limited', true);
+      if (status >= 400 && status < 500) throw new Refusal('unreadable', false, `${address} answers ${status}, and not as JSON with a code.`);
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof Refusal) throw error;
@@ -154,6 +168,8 @@ export class Follower {
   #asked = 0;
   #failed = 0;
   #asleep = false;
+  /** Whether the stream has said something. One that is only open may never do. */
+  #live = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #next;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -221,15 +237,16 @@ export class Follower {
         cache: 'no-store',
         signal: AbortSignal.any([asking.signal, AbortSignal.timeout(LIMIT)]),
       });
-      if (response.status === 404) {
+      after = Number(response.headers.get('Retry-After')) || 0;
+      const bill = await response.json();
+      if (this.#asking !== asking || this.#ended) return;
+      // Any proxy on the way can answer 404; only the shop knows that there is no bill.
+      if (response.status === 404 && bill.code === 'not_found') {
         this.stop();
         this.#tell('gone');
         return;
       }
-      after = Number(response.headers.get('Retry-After')) || 0;
       if (!response.ok) throw response;
-      const bill = await response.json();
-      if (this.#asking !== asking || this.#ended) return;
       this.#asked++;
       this.#failed = 0;
       this.#tell('live');
@@ -241,6 +258,7 @@ export class Follower {
       this.#failed++;
       this.#tell(navigator.onLine ? 'retrying' : 'offline');
     }
+    this.#asking = null;
     this.#plan(after);
   }
 
@@ -257,13 +275,13 @@ export class Follower {
 
   /** Opens the stream unless it is open or on its way. */
   #open() {
-    if (this.#ended || this.#asleep || streaming && streaming !== this) return;
-    if (this.#source && this.#source.readyState !== EventSource.CLOSED) return;
+    if (this.#ended || this.#asleep || streaming) return;
     streaming = this;
     const source = new EventSource(`${this.#address}/events`);
     this.#source = source;
     const alive = () => {
       if (this.#source !== source) return;
+      this.#live = true;
       this.#asked = this.#failed = 0;
       clearTimeout(this.#next);
       clearTimeout(this.#silence);
@@ -273,7 +291,6 @@ export class Follower {
       }, SILENCE);
       this.#tell('live');
     };
-    source.addEventListener('open', alive);
     source.addEventListener('beat', alive);
     source.addEventListener('bill', (event) => {
       alive();
@@ -281,14 +298,19 @@ export class Follower {
     });
     source.addEventListener('error', () => {
       if (this.#source !== source) return;
+      const before = this.#live;
+      this.#live = false;
       clearTimeout(this.#silence);
       // The browser tries again by itself, but never after a status like 503.
       if (source.readyState === EventSource.CLOSED) this.#close();
-      this.#plan();
+      // What is planned stays planned. Errors come more often than questions, and would
+      // put off each of them.
+      if (before) this.#plan();
     });
   }
 
   #close() {
+    this.#live = false;
     clearTimeout(this.#silence);
     this.#source?.close();
     this.#source = null;
@@ -301,7 +323,7 @@ export class Follower {
    */
   #plan(atLeast = 0) {
     clearTimeout(this.#next);
-    if (this.#ended || this.#asleep || this.#source?.readyState === EventSource.OPEN) return;
+    if (this.#ended || this.#asleep || this.#asking || this.#live) return;
     const slow = this.#last && !this.#last.payable && !this.#last.confirming;
     const step = slow ? 2 : this.#failed > 2 ? 2 : Math.min(this.#asked, 1);
     // Many pages lose their stream at once when a server restarts.
