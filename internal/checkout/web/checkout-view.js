@@ -12,7 +12,7 @@ const COUNTDOWN = 3600;
 const SPOKEN = [10, 5, 1];
 
 /** What a link may lead to. Everything else, like a script, is no link. */
-const SCHEMES = ['http:', 'https:', 'mailto:', 'bitcoin:', 'litecoin:', 'bitcoincash:', 'dogecoin:'];
+const SCHEMES = /^(https?|mailto|bitcoin|litecoin|bitcoincash|dogecoin):$/;
 
 /**
  * Makes an element whose class is also its part, so that a shop can style it. Texts
@@ -75,8 +75,8 @@ function say(node, text) {
  * @param {string | null | undefined} address
  */
 function lead(link, address) {
-  if (address && URL.canParse(address, location.href) && SCHEMES.includes(new URL(address, location.href).protocol)) link.href = address;
-  else link.removeAttribute('href');
+  link.href = address || '';
+  if (!address || !SCHEMES.test(link.protocol)) link.removeAttribute('href');
 }
 
 /** The same time for print and for talking with the shop, from the text as it is.
@@ -136,9 +136,6 @@ export class View {
   footer = make('slot', 'footer');
   panel = make('section', 'panel', make('slot'), this.test, this.header, this.paid, this.link, this.pay, this.actions, this.order, this.footer);
 
-  status = make('p', 'sr');
-  alert = make('p', 'sr');
-
   /** @type {Bill | null} */
   #bill = null;
   #shownAt = 0;
@@ -148,25 +145,27 @@ export class View {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #quiet;
   #restore = () => {};
-  #words;
+  #said = '';
   #act;
 
   /**
    * @param {Words} words
    * @param {(action: Action) => void} act
+   * @param {HTMLElement} status is read out in its turn
+   * @param {HTMLElement} alert is read out at once
    */
-  constructor(words, act) {
-    this.#words = words;
+  constructor(words, act, status, alert) {
+    this.words = words;
     this.#act = act;
+    this.status = status;
+    this.alert = alert;
     const { panel } = this;
     panel.lang = words.lang;
     panel.dir = words.dir;
     panel.setAttribute('aria-labelledby', this.heading.id = 'heading');
     panel.querySelectorAll('slot').forEach((slot, i) => (slot.name = ['heading', 'paid', 'footer'][i]));
     this.heading.tabIndex = -1;
-    this.status.setAttribute('role', 'status');
-    this.alert.setAttribute('role', 'alert');
-    this.timer.setAttribute('role', 'timer');
+    this.timer.role = 'timer';
     this.pay.setAttribute('aria-label', words.title);
     this.qr.width = this.qr.height = 240;
 
@@ -192,15 +191,21 @@ export class View {
       make('p', 'reference', words.reference, ': ', this.reference, make('br'), this.created, this.createdUTC));
   }
 
-  /** Shows that the bill is being made. */
-  creating() {
+  /**
+   * Shows that the bill is being made or looked for. One that is looked for can be
+   * left for the form, which is nobody's way out of one that is being made.
+   * @param {'creating' | 'loading'} state
+   */
+  wait(state) {
+    const text = this.words[`heading.${state}`];
     this.#bill = null;
-    this.panel.className = 'panel creating';
+    this.panel.className = `panel waiting ${state}`;
     this.header.className = 'state open';
-    say(this.heading, this.#words['heading.creating']);
+    this.again.hidden = false;
+    say(this.heading, text);
     say(this.explain, '');
     this.tell('');
-    this.announce('status', this.#words['heading.creating']);
+    this.announce('status', text);
   }
 
   /**
@@ -209,13 +214,15 @@ export class View {
    * @param {(address: string) => string} resolve makes an address of the shop whole
    */
   show(bill, resolve) {
-    const t = this.#words;
+    const t = this.words;
     const { pay } = bill;
     const { due, address, memo } = pay;
     const before = this.#bill;
     const state = stateOf(bill);
     const paid = isPaid(bill);
     const payHere = bill.payable && !!due && !!address;
+    const hosted = bill.payable && !payHere && pay.payment_url;
+    const { activeElement } = /** @type {ShadowRoot} */ (this.panel.getRootNode());
     this.#bill = bill;
     this.#shownAt = performance.now();
 
@@ -223,12 +230,17 @@ export class View {
     this.header.className = `state ${paid ? 'good' : bill.payable || bill.confirming ? 'open' : 'over'}`;
     // A state that this version does not know is shown by what can be done in it.
     say(this.heading, t[`heading.${state}`] ?? t.title);
-    this.#write(this.explain, t[`explain.${state}`] ?? bill.message ?? '', bill);
+    const explain = t[`explain.${state}`] ?? bill.message ?? '';
+    // How much is not known of every payment that is on its way.
+    this.#write(this.explain, state === 'confirming' && pay.seen ? `${t.seen} ${explain}` : explain, bill);
     say(this.failed, failures(bill) ? t.failed : '');
     say(this.test, bill.test ? t.test : '');
     this.paid.hidden = !paid;
 
-    this.pay.hidden = !payHere;
+    this.pay.hidden = !payHere && !hosted;
+    this.pay.className = payHere ? 'pay' : 'pay hosted';
+    say(this.deadline, t.deadline.replace('{time}', this.#time(bill.expires_at)));
+    say(this.deadlineUTC, utc(bill.expires_at));
     if (payHere) {
       this.#write(this.instruction, t.instruction, bill);
       this.#write(this.warning, t.warning, bill);
@@ -247,13 +259,11 @@ export class View {
       say(this.crypto, pay.crypto);
       say(this.network, pay.network);
       if (this.address.textContent !== address) {
-        this.address.replaceChildren(...(address.match(/.{1,4}/gs) ?? []).map((group) => make('span', '', group)));
+        this.address.replaceChildren(...(address.match(/.{1,4}$|.{1,4}(?=.{4})/gs) ?? []).map((group) => make('span', '', group)));
       }
-      say(this.deadline, t.deadline.replace('{time}', this.#time(bill.expires_at)));
-      say(this.deadlineUTC, utc(bill.expires_at));
     }
     lead(this.wallet, pay.uri);
-    lead(this.hosted, bill.payable && !payHere ? pay.payment_url : null);
+    lead(this.hosted, hosted || null);
     lead(this.back, paid ? bill.return_url : null);
     lead(this.support, bill.support_url);
     lead(this.receipt, resolve(bill.self));
@@ -262,13 +272,16 @@ export class View {
 
     this.#list(bill, before);
     this.#count();
+    // Whoever was where now nothing is begins again at what has changed.
+    if (activeElement?.checkVisibility() === false) this.heading.focus();
+    const said = `${this.heading.textContent}. ${this.explain.textContent} ${payHere ? this.instruction.textContent : ''}`;
     if (before && failures(bill) > failures(before)) {
       this.announce('alert', t.failed);
-    } else if (!before || state !== stateOf(before) || pay.paid !== before.pay.paid) {
+    } else if (!before || said !== this.#said) {
       // What asks for something interrupts, the rest waits.
-      this.announce(/^underpaid/.test(state) ? 'alert' : 'status',
-        `${this.heading.textContent}. ${this.explain.textContent} ${payHere ? this.instruction.textContent : ''}`);
+      this.announce(/^underpaid/.test(state) ? 'alert' : 'status', said);
     }
+    this.#said = said;
   }
 
   /**
@@ -294,7 +307,7 @@ export class View {
    * @param {Bill | null} before
    */
   #list(bill, before) {
-    const t = this.#words;
+    const t = this.words;
     const { pay } = bill;
     const { currency, amount } = bill.price;
     if (bill.reference !== before?.reference) {
@@ -314,7 +327,7 @@ export class View {
     if (JSON.stringify(payments) === JSON.stringify(before?.payments)) return;
     this.payments.replaceChildren(...payments.map((payment) => make('li', '',
       verbatim('bdi', 'number', `${payment.amount} ${payment.crypto}`), ' ',
-      make('span', 'tag', payment.network), ' ',
+      make('bdi', 'tag', payment.network), ' ',
       make('span', 'tag', t[`status.${payment.status}`] ?? payment.status), ' ',
       ...(payment.not_counted ? [make('span', 'tag', t.other)] : []),
       ...(payment.txid ? [make('br'), verbatim('code', 'txid', payment.txid)] : []))));
@@ -340,7 +353,7 @@ export class View {
    * @param {string} key of the text; none for nothing
    */
   tell(key) {
-    const text = this.#words[key] ?? '';
+    const text = this.words[key] ?? '';
     if (text && text !== this.link.textContent) this.announce('status', text);
     say(this.link, text);
   }
@@ -360,9 +373,9 @@ export class View {
       const left = bill.expires_in - (now - this.#shownAt) / 1000;
       const seconds = Math.max(0, Math.ceil(left));
       this.timer.hidden = seconds > COUNTDOWN;
-      say(this.timer, this.#words.timer.replace('{time}', `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`));
+      say(this.timer, this.words.timer.replace('{time}', `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`));
       for (const minutes of SPOKEN) {
-        if (left <= minutes * 60 && this.#spoken > minutes * 60) this.announce('status', this.#words.minutes.replace('{minutes}', `${minutes}`));
+        if (left <= minutes * 60 && this.#spoken > minutes * 60) this.announce('status', this.words.minutes.replace('{minutes}', `${minutes}`));
       }
       this.#spoken = left;
       // A second of grace, since the server cuts off parts of seconds. A gap between
@@ -382,7 +395,7 @@ export class View {
    * @param {Copied} what
    */
   #copier(what) {
-    const words = this.#words;
+    const words = this.words;
     const copy = button(words[`copy.${what}`], async () => {
       this.#restore();
       try {
@@ -412,7 +425,7 @@ export class View {
    * @param {string} iso
    */
   #time(iso) {
-    return new Date(iso).toLocaleString(this.#words.lang, {
+    return new Date(iso).toLocaleString(this.words.lang, {
       year: 'numeric', month: 'short', day: 'numeric', hour: 'numeric', minute: '2-digit', timeZoneName: 'short', numberingSystem: 'latn',
     });
   }
