@@ -917,6 +917,30 @@ describe('language', () => {
     assert.equal(await page.locator('.panel').getAttribute('lang'), 'de');
   });
 
+  test('follows the page into another language', async () => {
+    const speak = (lang) => page.evaluate((value) => { document.documentElement.lang = value; }, lang);
+    await buy();
+    await eventually('the stream is open', () => shop.streams.size === 1);
+    const left = await page.getByRole('timer').textContent();
+    await speak('de');
+    await heading('Wir warten auf Ihre Zahlung').waitFor();
+    assert.equal(await page.locator('.panel').count(), 1);
+    assert.match(await page.getByRole('timer').textContent(), new RegExp(`${left.match(/\d+:/)[0]}|2[89]:`));
+    shop.change(paid);
+    await heading('Bezahlt. Vielen Dank!').waitFor();
+    await speak('ar');
+    await heading('تم الدفع. شكرًا لك!').waitFor();
+    assert.equal(await page.locator('.panel').getAttribute('dir'), 'rtl');
+
+    // While a bill is looked for, too.
+    shop.noAnswer = shop.noStream = 503;
+    await page.reload();
+    await heading('Loading your payment…').waitFor();
+    await speak('de');
+    await heading('Ihre Zahlung wird geladen …').waitFor();
+    assert.equal(await button().isVisible(), false);
+  });
+
   test('runs from right to left where the language does, but for values', async () => {
     shop.attributes = 'lang="ar" dir="rtl"';
     await open();

@@ -2,6 +2,8 @@
 
 /** @typedef {import('./checkout.js').Bill} Bill */
 /** @typedef {'live' | 'retrying' | 'offline' | 'gone'} Connection */
+/** Why an order was not taken, as the storefront API says it.
+ * @typedef {{code: string, retryable?: boolean, detail?: string}} Refusal */
 /** The texts of one language by key. @typedef {Record<string, string>} Words */
 
 /**
@@ -44,16 +46,13 @@ export function words(language) {
 /**
  * The language that the nearest ancestor names, through shadow roots too.
  * @param {Element} element
+ * @returns {string}
  */
 export function languageOf(element) {
-  let at = element;
-  for (;;) {
-    const named = at.closest('[lang]');
-    if (named) return named.getAttribute('lang') || 'en';
-    const root = at.getRootNode();
-    if (!(root instanceof ShadowRoot)) return navigator.language;
-    at = root.host;
-  }
+  const named = element.closest('[lang]');
+  const root = element.getRootNode();
+  if (named) return named.getAttribute('lang') || 'en';
+  return root instanceof ShadowRoot ? languageOf(root.host) : navigator.language;
 }
 
 /** The waits before an order whose answer was lost is sent again, in ms. */
@@ -61,21 +60,6 @@ const AGAIN = [1000, 3000];
 
 /** How long the answer to an order may take, in ms. The gateway is asked in between. */
 const ORDER_LIMIT = 40000;
-
-/** An order that was not taken, with the code of the storefront API. */
-export class Refusal extends Error {
-  /**
-   * @param {string} code
-   * @param {boolean} retryable
-   * @param {string} [detail] for whoever wrote the page, in English
-   */
-  constructor(code, retryable, detail = '') {
-    super(detail);
-    this.code = code;
-    this.retryable = retryable;
-    this.detail = detail;
-  }
-}
 
 /** 128 random bits. Unlike randomUUID this is there on plain HTTP too. */
 export function randomKey() {
@@ -90,7 +74,7 @@ export function randomKey() {
  * @param {string} key
  * @param {AbortSignal} signal
  * @param {() => void} lost is called when no answer came
- * @returns {Promise<Bill>}
+ * @returns {Promise<Bill | Refusal>}
  */
 export async function placeOrder(address, body, key, signal, lost) {
   for (const wait of [...AGAIN, 0]) {
@@ -101,22 +85,20 @@ export async function placeOrder(address, body, key, signal, lost) {
         body,
         signal: AbortSignal.any([signal, AbortSignal.timeout(ORDER_LIMIT)]),
       });
-      const { ok, status } = response;
+      const { status } = response;
       // What is not JSON is some proxy's page, not the shop's answer. It is no news of
       // the order, unless it says that the request itself is at fault.
       const answer = await response.json().catch(() => null);
-      if (ok && answer) return answer;
-      if (answer?.code) throw new Refusal(answer.code, answer.retryable === true, answer.detail);
-      if (status === 429) throw new Refusal('rate_limited', true);
-      if (status >= 400 && status < 500) throw new Refusal('unreadable', false, `${address} answers ${status}, and not as JSON with a code.`);
-    } catch (error) {
+      if (answer?.token || answer?.code) return answer;
+      if (status === 429) return { code: 'rate_limited', retryable: true };
+      if (status >= 400 && status < 500) return { code: 'unreadable', detail: `${address} answers ${status}, and not as JSON with a code.` };
+    } catch {
       signal.throwIfAborted();
-      if (error instanceof Refusal) throw error;
     }
     lost();
     if (wait) await pause(wait);
   }
-  throw new Refusal('offline', true);
+  return { code: 'offline', retryable: true };
 }
 
 /**

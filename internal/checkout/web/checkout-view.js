@@ -120,10 +120,10 @@ export class View {
   pay = make('section', 'pay', this.instruction, this.warning, this.memoBox, this.scan, this.facts, this.wallet, this.exchange,
     make('p', 'deadline', this.deadline, this.deadlineUTC, this.timer));
   hosted = make('a', 'button');
-  back = make('a', 'button');
+  return = make('a', 'button');
   receipt = make('a');
   support = make('a');
-  actions = make('div', 'actions', this.hosted, this.back);
+  actions = make('div', 'actions', this.hosted, this.return);
   items = make('tbody');
   total = make('td', 'number');
   paymentsTitle = make('h3');
@@ -169,8 +169,7 @@ export class View {
     this.pay.setAttribute('aria-label', words.title);
     this.qr.width = this.qr.height = 240;
 
-    for (const name of /** @type {const} */ (['wallet', 'hosted', 'receipt', 'support'])) say(this[name], words[name]);
-    say(this.back, words.return);
+    for (const name of /** @type {const} */ (['wallet', 'hosted', 'return', 'receipt', 'support'])) say(this[name], words[name]);
     say(this.paymentsTitle, words.payments);
     this.gate.append(make('summary', '', words['qr.gate']));
     this.memoBox.append(make('h3', '', words.memo), make('p', '', this.memo), this.#copier('memo'), make('p', 'warning', words['memo.warning']));
@@ -264,7 +263,7 @@ export class View {
     }
     lead(this.wallet, pay.uri);
     lead(this.hosted, hosted || null);
-    lead(this.back, paid ? bill.return_url : null);
+    lead(this.return, paid ? bill.return_url : null);
     lead(this.support, bill.support_url);
     lead(this.receipt, resolve(bill.self));
     this.ask.hidden = bill.final || payHere;

@@ -1,6 +1,6 @@
 // @ts-check
 
-import { beside, Follower, languageOf, placeOrder, randomKey, Refusal, words } from './checkout-client.js';
+import { beside, Follower, languageOf, placeOrder, randomKey, words } from './checkout-client.js';
 import { button, make, stateOf, View } from './checkout-view.js';
 
 /**
@@ -113,6 +113,7 @@ export class CCPaymentCheckoutElement extends HTMLElement {
   /** @type {{form: HTMLFormElement, submitter: HTMLElement | null} | null} */
   #sent = null;
   #connected = false;
+  #languages = new MutationObserver(() => this.#view && this.#ready().catch(() => {}));
   /** Changes with each bill that is opened, so that an earlier one does not come back. */
   #opening = {};
   #native = false;
@@ -154,6 +155,7 @@ export class CCPaymentCheckoutElement extends HTMLElement {
     // What a click will need is fetched now, so that nothing stands between the
     // shop's answer and the address.
     words(languageOf(this)).catch(() => {});
+    for (const root of [document, this.getRootNode()]) this.#languages.observe(root, { subtree: true, attributeFilter: ['lang'] });
     const token = this.getAttribute('bill') ?? this.#remembered();
     if (token) this.#open(token);
     else this.#idle();
@@ -163,6 +165,7 @@ export class CCPaymentCheckoutElement extends HTMLElement {
     queueMicrotask(() => {
       if (this.isConnected || !this.#connected) return;
       this.#connected = false;
+      this.#languages.disconnect();
       this.#close();
     });
   }
@@ -202,12 +205,21 @@ export class CCPaymentCheckoutElement extends HTMLElement {
         setTimeout(resolve, 3000);
       });
     }
-    if (!this.#view) {
-      this.#view = new View(texts, (action) => this.#act(action), this.#status, this.#alert);
-      this.#view.panel.hidden = !this.#form.hidden;
-      this.#root.append(this.#view.panel);
+    const old = this.#view;
+    if (old?.words === texts) return old;
+    old?.stop();
+    old?.panel.remove();
+    const view = this.#view = new View(texts, (action) => this.#act(action), this.#status, this.#alert);
+    this.#root.append(view.panel);
+    this.#showPanel(!!this.#form.hidden);
+    if (this.#bill) {
+      this.#draw(this.#bill);
+      // The time that is left was that of then.
+      this.refresh();
+    } else if (this.#form.hidden) {
+      this.#wait(/** @type {'loading'} */ (this.getAttribute('state')));
     }
-    return this.#view;
+    return view;
   }
 
   /** @param {SubmitEvent} event */
@@ -258,15 +270,15 @@ export class CCPaymentCheckoutElement extends HTMLElement {
       ordering.signal.throwIfAborted();
       this.#wait('creating');
       view.heading.focus();
-      const bill = await placeOrder(this.#endpoint, body, this.#key, ordering.signal, () => view.tell(navigator.onLine ? 'retrying' : 'offline'));
+      const answer = await placeOrder(this.#endpoint, body, this.#key, ordering.signal, () => this.#view?.tell(navigator.onLine ? 'retrying' : 'offline'));
       done();
-      this.#follow(bill.token, bill);
+      if ('token' in answer) return this.#follow(answer.token, answer);
+      if (!answer.retryable) this.#cart = '';
+      await this.#fail(answer);
     } catch (error) {
       done();
-      if (ordering.signal.aborted) return;
-      const refusal = error instanceof Refusal ? error : new Refusal('other', false);
-      if (!refusal.retryable) this.#cart = '';
-      await this.#fail(refusal);
+      // Whoever ended it has shown something else.
+      if (!ordering.signal.aborted) throw error;
     } finally {
       ordering.abort();
     }
@@ -274,9 +286,9 @@ export class CCPaymentCheckoutElement extends HTMLElement {
 
   /**
    * Goes back to the form and says why.
-   * @param {Refusal} refusal
+   * @param {import('./checkout-client.js').Refusal} refusal
    */
-  async #fail({ code, retryable, detail }) {
+  async #fail({ code, retryable = false, detail = '' }) {
     const { words: t } = await this.#ready();
     this.#showPanel(false);
     const text = t[`problem.${code}`];
@@ -302,11 +314,7 @@ export class CCPaymentCheckoutElement extends HTMLElement {
     const opening = this.#opening = {};
     const view = await this.#ready().catch(() => null);
     if (this.#opening !== opening) return;
-    if (view) {
-      this.#wait('loading');
-      this.#follow(token, null);
-      return;
-    }
+    if (view) return this.#follow(token, null);
     // The server's own page needs no texts of this element.
     const page = make('a', '', this.#addressOf(token));
     page.href = page.text;
@@ -324,7 +332,7 @@ export class CCPaymentCheckoutElement extends HTMLElement {
       // What is shown stays: it may be paid, and the shop will be asked about it.
       if (this.#bill) return this.#view?.tell('problem.not_found');
       this.#reset();
-      this.#fail(new Refusal('not_found', false));
+      this.#fail({ code: 'not_found' });
     });
     this.#follower.start(bill);
   }
@@ -343,12 +351,17 @@ export class CCPaymentCheckoutElement extends HTMLElement {
       this.setAttribute('bill', bill.token);
       this.#remember(bill.token);
     }
-    this.#view?.show(bill, (address) => new URL(address, this.#endpoint).href);
+    this.#draw(bill);
     this.#showPanel(true);
     const state = stateOf(bill);
     this.#setState(state);
     this.dispatchEvent(new CheckoutEvent('bill', { bill }));
     if (state !== previous) this.dispatchEvent(new CheckoutEvent('status', { bill, previous }));
+  }
+
+  /** @param {Bill} bill */
+  #draw(bill) {
+    this.#view?.show(bill, (address) => new URL(address, this.#endpoint).href);
   }
 
   /**
