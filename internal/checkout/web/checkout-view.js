@@ -94,47 +94,47 @@ export const stateOf = (bill) => (bill.confirming && !isPaid(bill) ? 'confirming
 /** The panel of a bill. Its nodes are made once; bills change their texts only. */
 export class View {
   heading = make('h2', 'heading');
-  explain = make('p', 'explain');
-  failed = make('p', 'alert');
-  header = make('header', 'state', this.heading, this.explain, this.failed);
-  test = make('p', 'test');
-  link = make('p', 'status');
-  paid = make('slot');
-  instruction = make('p', 'instruction');
-  warning = make('p', 'warning');
-  memoBox = make('div', 'memo-box');
-  qr = make('img', 'qr');
-  gate = make('details', 'gate');
-  scan = make('div', 'scan', this.gate, this.qr);
+  #explain = make('p', 'explain');
+  #failed = make('p', 'alert');
+  #header = make('header', 'state', this.heading, this.#explain, this.#failed);
+  #test = make('p', 'test');
+  #link = make('p', 'status');
+  #paid = make('slot');
+  #instruction = make('p', 'instruction');
+  #warning = make('p', 'warning');
+  #memoBox = make('div', 'memo-box');
+  #qr = make('img', 'qr');
+  #gate = make('details', 'gate');
+  #scan = make('div', 'scan', this.#gate, this.#qr);
   memo = verbatim('code', 'value memo');
   amount = verbatim('code', 'value amount');
   address = verbatim('code', 'value address');
-  crypto = verbatim('bdi');
-  network = verbatim('bdi');
-  facts = make('dl', 'facts');
+  #crypto = verbatim('bdi');
+  #network = verbatim('bdi');
+  #facts = make('dl', 'facts');
   wallet = make('a', 'button wallet');
-  exchange = make('p', 'hint');
-  deadline = make('span');
-  deadlineUTC = make('span', 'print');
-  timer = make('span', 'hint timer');
-  pay = make('section', 'pay', this.instruction, this.warning, this.memoBox, this.scan, this.facts, this.wallet, this.exchange,
-    make('p', 'deadline', this.deadline, this.deadlineUTC, this.timer));
+  #exchange = make('p', 'hint');
+  #deadline = make('span');
+  #deadlineUTC = make('span', 'print');
+  #timer = make('span', 'hint timer');
+  #pay = make('section', 'pay', this.#instruction, this.#warning, this.#memoBox, this.#scan, this.#facts, this.wallet, this.#exchange,
+    make('p', 'deadline', this.#deadline, this.#deadlineUTC, this.#timer));
   hosted = make('a', 'button');
   return = make('a', 'button');
   receipt = make('a');
   support = make('a');
-  actions = make('div', 'actions', this.hosted, this.return);
-  items = make('tbody');
-  total = make('td', 'number');
-  paymentsTitle = make('h3');
-  payments = make('ul', 'payments');
-  paper = make('p', 'print');
-  reference = verbatim('code');
-  created = make('time');
-  createdUTC = make('span', 'print');
-  order = make('section', 'order');
-  footer = make('slot', 'footer');
-  panel = make('section', 'panel', make('slot'), this.test, this.header, this.paid, this.link, this.pay, this.actions, this.order, this.footer);
+  #actions = make('div', 'actions', this.hosted, this.return);
+  #items = make('tbody');
+  #total = make('td', 'number');
+  #paymentsTitle = make('h3');
+  #payments = make('ul', 'payments');
+  #paper = make('p', 'print');
+  #reference = verbatim('code');
+  #created = make('time');
+  #createdUTC = make('span', 'print');
+  #order = make('section', 'order');
+  #footer = make('slot', 'footer');
+  panel = make('section', 'panel', make('slot'), this.#test, this.#header, this.#paid, this.#link, this.#pay, this.#actions, this.#order, this.#footer);
 
   /** @type {Bill | null} */
   #bill = null;
@@ -147,6 +147,8 @@ export class View {
   #restore = () => {};
   #said = '';
   #act;
+  #ask;
+  #again;
 
   /**
    * @param {Words} words
@@ -165,29 +167,29 @@ export class View {
     panel.setAttribute('aria-labelledby', this.heading.id = 'heading');
     panel.querySelectorAll('slot').forEach((slot, i) => (slot.name = ['heading', 'paid', 'footer'][i]));
     this.heading.tabIndex = -1;
-    this.timer.role = 'timer';
-    this.pay.setAttribute('aria-label', words.title);
-    this.qr.width = this.qr.height = 240;
+    this.#timer.role = 'timer';
+    this.#pay.setAttribute('aria-label', words.title);
+    this.#qr.width = this.#qr.height = 240;
 
     for (const name of /** @type {const} */ (['wallet', 'hosted', 'return', 'receipt', 'support'])) say(this[name], words[name]);
-    say(this.paymentsTitle, words.payments);
-    this.gate.append(make('summary', '', words['qr.gate']));
-    this.memoBox.append(make('h3', '', words.memo), make('p', '', this.memo), this.#copier('memo'), make('p', 'warning', words['memo.warning']));
+    say(this.#paymentsTitle, words.payments);
+    this.#gate.append(make('summary', '', words['qr.gate']));
+    this.#memoBox.append(make('h3', '', words.memo), make('p', '', this.memo), this.#copier('memo'), make('p', 'warning', words['memo.warning']));
     const due = verbatim('bdi');
-    due.append(this.amount, ' ', this.crypto);
-    this.facts.append(
+    due.append(this.amount, ' ', this.#crypto);
+    this.#facts.append(
       make('div', '', make('dt', '', words.amount), make('dd', '', due), make('dd', '', this.#copier('amount'))),
-      make('div', '', make('dt', '', words.address, ' · ', this.network), make('dd', '', this.address), make('dd', '', this.#copier('address')),
+      make('div', '', make('dt', '', words.address, ' · ', this.#network), make('dd', '', this.address), make('dd', '', this.#copier('address')),
         make('dd', 'hint compare', words.compare)));
-    this.actions.append(
-      this.ask = button(words.check, () => act('ask'), 'button quiet'),
+    this.#actions.append(
+      this.#ask = button(words.check, () => act('ask'), 'button quiet'),
       this.receipt, this.support,
-      this.again = button(words.again, () => act('again'), 'button plain'));
+      this.#again = button(words.again, () => act('again'), 'button plain'));
     const sum = make('th', '', words.total);
     sum.scope = 'row';
-    this.order.append(make('h3', '', words.order), make('table', '', this.items, make('tfoot', '', make('tr', '', sum, this.total))),
-      this.paymentsTitle, this.payments, this.paper,
-      make('p', 'reference', words.reference, ': ', this.reference, make('br'), this.created, this.createdUTC));
+    this.#order.append(make('h3', '', words.order), make('table', '', this.#items, make('tfoot', '', make('tr', '', sum, this.#total))),
+      this.#paymentsTitle, this.#payments, this.#paper,
+      make('p', 'reference', words.reference, ': ', this.#reference, make('br'), this.#created, this.#createdUTC));
   }
 
   /**
@@ -199,10 +201,10 @@ export class View {
     const text = this.words[`heading.${state}`];
     this.#bill = null;
     this.panel.className = `panel waiting ${state}`;
-    this.header.className = 'state open';
-    this.again.hidden = false;
+    this.#header.className = 'state open';
+    this.#again.hidden = false;
     say(this.heading, text);
-    say(this.explain, '');
+    say(this.#explain, '');
     this.tell('');
     this.announce('status', text);
   }
@@ -226,37 +228,37 @@ export class View {
     this.#shownAt = performance.now();
 
     this.panel.className = 'panel';
-    this.header.className = `state ${paid ? 'good' : bill.payable || bill.confirming ? 'open' : 'over'}`;
+    this.#header.className = `state ${paid ? 'good' : bill.payable || bill.confirming ? 'open' : 'over'}`;
     // A state that this version does not know is shown by what can be done in it.
     say(this.heading, t[`heading.${state}`] ?? t.title);
     const explain = t[`explain.${state}`] ?? bill.message ?? '';
     // How much is not known of every payment that is on its way.
-    this.#write(this.explain, state === 'confirming' && pay.seen ? `${t.seen} ${explain}` : explain, bill);
-    say(this.failed, failures(bill) ? t.failed : '');
-    say(this.test, bill.test ? t.test : '');
-    this.paid.hidden = !paid;
+    this.#write(this.#explain, state === 'confirming' && pay.seen ? `${t.seen} ${explain}` : explain, bill);
+    say(this.#failed, failures(bill) ? t.failed : '');
+    say(this.#test, bill.test ? t.test : '');
+    this.#paid.hidden = !paid;
 
-    this.pay.hidden = !payHere && !hosted;
-    this.pay.className = payHere ? 'pay' : 'pay hosted';
-    say(this.deadline, t.deadline.replace('{time}', this.#time(bill.expires_at)));
-    say(this.deadlineUTC, utc(bill.expires_at));
+    this.#pay.hidden = !payHere && !hosted;
+    this.#pay.className = payHere ? 'pay' : 'pay hosted';
+    say(this.#deadline, t.deadline.replace('{time}', this.#time(bill.expires_at)));
+    say(this.#deadlineUTC, utc(bill.expires_at));
     if (payHere) {
-      this.#write(this.instruction, t.instruction, bill);
-      this.#write(this.warning, t.warning, bill);
-      this.#write(this.exchange, t.exchange, bill);
+      this.#write(this.#instruction, t.instruction, bill);
+      this.#write(this.#warning, t.warning, bill);
+      this.#write(this.#exchange, t.exchange, bill);
       // A QR code that lacks the memo must not be scanned before the memo is read.
-      this.memoBox.hidden = this.gate.hidden = !memo;
+      this.#memoBox.hidden = this.#gate.hidden = !memo;
       say(this.memo, memo);
-      const place = memo ? this.gate : this.scan;
-      if (this.qr.parentNode !== place) place.append(this.qr);
-      this.qr.alt = t[pay.uri ? 'qr.alt_uri' : 'qr.alt'];
+      const place = memo ? this.#gate : this.#scan;
+      if (this.#qr.parentNode !== place) place.append(this.#qr);
+      this.#qr.alt = t[pay.uri ? 'qr.alt_uri' : 'qr.alt'];
       // The content changes with what is due, the address of the image does not.
       const image = pay.qr ? `${resolve(pay.qr)}?due=${due}` : '';
-      this.scan.hidden = !image;
-      if (this.qr.getAttribute('src') !== image) this.qr.src = image;
+      this.#scan.hidden = !image;
+      if (this.#qr.getAttribute('src') !== image) this.#qr.src = image;
       say(this.amount, due);
-      say(this.crypto, pay.crypto);
-      say(this.network, pay.network);
+      say(this.#crypto, pay.crypto);
+      say(this.#network, pay.network);
       if (this.address.textContent !== address) {
         this.address.replaceChildren(...(address.match(/.{1,4}$|.{1,4}(?=.{4})/gs) ?? []).map((group) => make('span', '', group)));
       }
@@ -266,14 +268,14 @@ export class View {
     lead(this.return, paid ? bill.return_url : null);
     lead(this.support, bill.support_url);
     lead(this.receipt, resolve(bill.self));
-    this.ask.hidden = bill.final || payHere;
-    this.again.hidden = bill.confirming || bill.payable && bill.payments.length > 0;
+    this.#ask.hidden = bill.final || payHere;
+    this.#again.hidden = bill.confirming || bill.payable && bill.payments.length > 0;
 
     this.#list(bill, before);
     this.#count();
     // Whoever was where now nothing is begins again at what has changed.
     if (activeElement?.checkVisibility() === false) this.heading.focus();
-    const said = `${this.heading.textContent}. ${this.explain.textContent} ${payHere ? this.instruction.textContent : ''}`;
+    const said = `${this.heading.textContent}. ${this.#explain.textContent} ${payHere ? this.#instruction.textContent : ''}`;
     if (before && failures(bill) > failures(before)) {
       this.announce('alert', t.failed);
     } else if (!before || said !== this.#said) {
@@ -310,21 +312,21 @@ export class View {
     const { pay } = bill;
     const { currency, amount } = bill.price;
     if (bill.reference !== before?.reference) {
-      this.items.replaceChildren(...bill.items.map((item) => make('tr', '',
+      this.#items.replaceChildren(...bill.items.map((item) => make('tr', '',
         make('td', '', make('bdi', '', item.name)),
         make('td', 'number', verbatim('bdi', '', `${item.quantity} × ${item.price} ${currency}`)))));
-      this.total.replaceChildren(verbatim('bdi', '', `${amount} ${currency}`));
+      this.#total.replaceChildren(verbatim('bdi', '', `${amount} ${currency}`));
       // A receipt on paper says where the money went; on the screen it would ask for more.
-      this.paper.replaceChildren(...[[t.amount, `${pay.amount} ${pay.crypto} · ${pay.network}`], [t.address, pay.address], [t.memo, pay.memo]]
+      this.#paper.replaceChildren(...[[t.amount, `${pay.amount} ${pay.crypto} · ${pay.network}`], [t.address, pay.address], [t.memo, pay.memo]]
         .flatMap(([name, value]) => (value && pay.address ? [`${name}: `, verbatim('bdi', '', value), make('br')] : [])));
-      say(this.reference, bill.reference);
-      say(this.created, this.#time(bill.created_at));
-      say(this.createdUTC, utc(bill.created_at));
+      say(this.#reference, bill.reference);
+      say(this.#created, this.#time(bill.created_at));
+      say(this.#createdUTC, utc(bill.created_at));
     }
     const { payments } = bill;
-    this.paymentsTitle.hidden = this.payments.hidden = !payments.length;
+    this.#paymentsTitle.hidden = this.#payments.hidden = !payments.length;
     if (JSON.stringify(payments) === JSON.stringify(before?.payments)) return;
-    this.payments.replaceChildren(...payments.map((payment) => make('li', '',
+    this.#payments.replaceChildren(...payments.map((payment) => make('li', '',
       verbatim('bdi', 'number', `${payment.amount} ${payment.crypto}`), ' ',
       make('bdi', 'tag', payment.network), ' ',
       make('span', 'tag', t[`status.${payment.status}`] ?? payment.status), ' ',
@@ -353,8 +355,8 @@ export class View {
    */
   tell(key) {
     const text = this.words[key] ?? '';
-    if (text && text !== this.link.textContent) this.announce('status', text);
-    say(this.link, text);
+    if (text && text !== this.#link.textContent) this.announce('status', text);
+    say(this.#link, text);
   }
 
   /** Shows the countdown and asks at its end. The device's clock has no part in it. */
@@ -371,8 +373,8 @@ export class View {
       if (document.hidden) last = now;
       const left = bill.expires_in - (now - this.#shownAt) / 1000;
       const seconds = Math.max(0, Math.ceil(left));
-      this.timer.hidden = seconds > COUNTDOWN;
-      say(this.timer, this.words.timer.replace('{time}', `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`));
+      this.#timer.hidden = seconds > COUNTDOWN;
+      say(this.#timer, this.words.timer.replace('{time}', `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`));
       for (const minutes of SPOKEN) {
         if (left <= minutes * 60 && this.#spoken > minutes * 60) this.announce('status', this.words.minutes.replace('{minutes}', `${minutes}`));
       }
