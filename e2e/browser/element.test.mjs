@@ -392,6 +392,8 @@ describe('following', () => {
     await page.evaluate(() => document.querySelector('form').requestSubmit());
     assert.equal(shop.orders.length, 1, 'nothing is ordered behind its back');
     assert.deepEqual(await page.locator('.panel button:visible, .panel a:visible').allTextContents(), ['Back to the order form']);
+    await element().evaluate((node) => node.setAttribute('endpoint', '/pay/bills'));
+    assert.equal(await state(), 'loading', 'no attribute makes it forget the bill');
     shop.noAnswer = shop.noStream = 0;
     await heading('Waiting for your payment').waitFor();
     assert.equal(new URL(page.url()).hash, `#ccpayment-0=${token()}`);

@@ -177,7 +177,8 @@ export class CCPaymentCheckoutElement extends HTMLElement {
    */
   attributeChangedCallback(name, old, value) {
     if (!this.#connected || old === value || name === 'bill' && value === (this.#bill?.token ?? null)) return;
-    const token = this.getAttribute('bill');
+    // Another endpoint is no reason to forget what is remembered.
+    const token = this.getAttribute('bill') ?? (name === 'bill' ? null : this.#remembered());
     this.#close();
     this.#bill = null;
     if (token) this.#open(token);
@@ -195,9 +196,13 @@ export class CCPaymentCheckoutElement extends HTMLElement {
     return new URL(named || beside('bills'), this.baseURI).href.replace(/\/?([?#].*)?$/, '');
   }
 
-  /** The view in the language of the page, with its style. */
+  /**
+   * The view in the language of the page, with its style.
+   * @returns {Promise<View>}
+   */
   async #ready() {
-    const texts = await words(languageOf(this));
+    const language = languageOf(this);
+    const texts = await words(language);
     if (!this.#sheet.sheet) {
       // Nobody should see the panel without its style, nor wait for it without end.
       await new Promise((resolve) => {
@@ -205,6 +210,7 @@ export class CCPaymentCheckoutElement extends HTMLElement {
         setTimeout(resolve, 3000);
       });
     }
+    if (language !== languageOf(this)) return this.#ready();
     const old = this.#view;
     if (old?.words === texts) return old;
     old?.stop();
@@ -257,16 +263,17 @@ export class CCPaymentCheckoutElement extends HTMLElement {
       if (this.#ordering === ordering) this.#ordering = null;
     };
     const view = await this.#ready().catch(() => null);
+    if (ordering.signal.aborted) return done();
     if (!view) {
       // Without its texts this element can do nothing; the form still can.
       done();
+      this.#setState('idle');
       this.#native = true;
       form.requestSubmit(submitter);
       this.#native = false;
       return;
     }
     try {
-      ordering.signal.throwIfAborted();
       this.#wait('creating');
       view.heading.focus();
       const answer = await placeOrder(this.#endpoint, body, this.#key, ordering.signal, () => this.#view?.tell(navigator.onLine ? 'retrying' : 'offline'));
