@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 
 import { complaints, eventually, launch } from './chromium.mjs';
-import { ADDRESS, ELEMENT, expired, FORM, paid, Shop, underpaid } from './shop.mjs';
+import { ADDRESS, confirming, ELEMENT, expired, FORM, html, paid, problem, Shop, underpaid } from './shop.mjs';
 
 let browser;
 let shop;
@@ -35,6 +35,17 @@ const element = () => page.locator('ccpayment-checkout').first();
 const state = () => element().getAttribute('state');
 const token = () => [...shop.bills.keys()].at(-1);
 const said = (role) => page.evaluate((name) => document.querySelector('ccpayment-checkout').shadowRoot.querySelector(`p[role=${name}]`)?.textContent ?? '', role);
+
+const GONE = 'The shop does not know this payment any more. If you have already paid, do not pay again; contact the shop.';
+
+/** A machine without a network believes to be offline. */
+const LOST = /The connection was lost\. This page keeps trying|You are offline/;
+
+/** Waits for a warning to whoever wrote the page, which is then no complaint. */
+async function warning(pattern) {
+  await eventually(`there is a warning like ${pattern}`, () => heard.some((text) => pattern.test(text)));
+  assert.equal(heard.splice(0).length, 1);
+}
 
 /** Takes the network away or gives it back, and tells the page, which a machine without one does not. */
 async function network(there) {
@@ -75,7 +86,7 @@ describe('ordering', () => {
     assert.equal(await page.locator('.address').textContent(), ADDRESS);
     assert.equal(await button().isVisible(), false);
     assert.deepEqual(shop.orders.map(({ body }) => body), ['item=field-guide&quantity=2&method=usdt-trc20']);
-    assert.match(shop.orders[0].key, /^[0-9a-f]{32}$/);
+    assert.match(shop.orders[0].key, /^\d+-\d+-\d+-\d+$/);
   });
 
   test('has the code in the first 640 pixels of the panel on a phone', async () => {
@@ -178,6 +189,43 @@ describe('ordering', () => {
     });
   }
 
+  test('takes a refusal that is some proxy’s page for final, and tells the author', async () => {
+    await open();
+    shop.faults = [html(403)];
+    await button().click();
+    await page.getByText('The order could not be taken. Nothing was charged. Please contact the shop.').waitFor();
+    await warning(/\/pay\/bills answers 403, and not as JSON/);
+    assert.equal(shop.orders.length, 1, 'it is not asked again');
+    assert.equal(await page.getByRole('button', { name: 'Try again' }).count(), 0);
+
+    shop.faults = [html(429)];
+    await button().click();
+    await page.getByText('Too many orders in a short time.').waitFor();
+    assert.equal(shop.orders.length, 2);
+    await page.getByRole('button', { name: 'Try again' }).click();
+    await heading('Waiting for your payment').waitFor();
+  });
+
+  test('sends an order again after an error of no known kind, with the same key', async () => {
+    await open();
+    shop.faults = [problem(500, { title: 'Internal Server Error' })];
+    await button().click();
+    await heading('Waiting for your payment').waitFor();
+    assert.equal(shop.orders.length, 2);
+    assert.equal(shop.orders[0].key, shop.orders[1].key);
+  });
+
+  test('tells the author of the page what is wrong with it', async () => {
+    await open();
+    await page.evaluate(() => addEventListener('ccpayment-error', ({ code, detail }) => { window.failure = { code, detail }; }));
+    const detail = 'There is no product "filed-guide".';
+    shop.faults = [problem(422, { code: 'unknown_product', retryable: false, detail })];
+    await button().click();
+    await page.getByText('The order could not be taken.').waitFor();
+    await warning(/unknown_product. There is no product "filed-guide"\./);
+    assert.deepEqual(await page.evaluate(() => window.failure), { code: 'unknown_product', detail });
+  });
+
   test('takes a changed order for another', async () => {
     await open();
     shop.faults = [429];
@@ -201,12 +249,28 @@ describe('ordering', () => {
     assert.equal(shop.bills.size, 2);
   });
 
-  test('lets the form do what it would do, when its own texts cannot be had', async () => {
-    await page.route('**/messages/*', (route) => route.abort());
+  for (const [fault, meet] of [['cannot be had', (route) => route.abort()], ['do not come', () => {}]]) {
+    test(`lets the form do what it would do, when its own texts ${fault}`, async () => {
+      await page.route('**/messages/*', meet);
+      shop.body = ELEMENT.replace('<button>Pay', '<button name="method" value="btc">Pay with Bitcoin</button><button name="method" value="xrp">Pay');
+      await open();
+      await button().click();
+      await page.locator('#server-page').waitFor();
+      assert.match(shop.orders[0].body, /&method=xrp$/, 'the button that was pressed');
+      assert.equal(shop.orders.length, 1);
+    });
+  }
+
+  test('speaks English when the texts of the language do not come', async () => {
+    shop.attributes = 'lang="de"';
+    await page.route('**/messages/de.json', () => {});
     await open();
     await button().click();
-    await page.locator('#server-page').waitFor();
-    heard.length = 0;
+    assert.equal(await button().isDisabled(), true, 'a second click would be in vain');
+    await heading('Waiting for your payment').waitFor();
+    assert.equal(await page.locator('.panel').getAttribute('lang'), 'en');
+    await page.getByRole('button', { name: 'Back to the order form' }).click();
+    assert.equal(await button().isEnabled(), true);
   });
 
   test('leaves the form alone where scripts do not run', async () => {
@@ -261,6 +325,17 @@ describe('following', () => {
     await heading('Paid. Thank you!').waitFor();
   });
 
+  for (const fault of ['refused', 'mute']) {
+    test(`finds the payment when the stream is ${fault} again and again`, async () => {
+      shop.noStream = fault;
+      await buy();
+      const tried = () => shop.requests.filter((r) => /events$/.test(r)).length;
+      await eventually('the browser tries again by itself', () => tried() > 1);
+      shop.change(paid);
+      await heading('Paid. Thank you!').waitFor();
+    });
+  }
+
   test('opens the stream again after a good answer', async () => {
     shop.noStream = 503;
     await buy();
@@ -273,7 +348,7 @@ describe('following', () => {
     await eventually('the stream is open', () => shop.streams.size === 1);
     shop.noStream = shop.noAnswer = 503;
     shop.kill();
-    await page.getByText(/connection was lost|You are offline/).first().waitFor();
+    await page.locator('.status').filter({ hasText: LOST }).waitFor();
     shop.noStream = shop.noAnswer = 0;
     shop.change(paid);
     await heading('Paid. Thank you!').waitFor();
@@ -301,6 +376,87 @@ describe('following', () => {
     assert.equal(shop.orders.length, 1);
   });
 
+  test('shows no form while a bill is remembered, until the shop answers', async () => {
+    await buy();
+    shop.noAnswer = shop.noStream = 503;
+    let release;
+    const texts = new Promise((resolve) => { release = resolve; });
+    await page.route('**/messages/*', (route) => texts.then(() => route.continue()));
+    await page.reload();
+    await eventually('it is looked for', async () => await state() === 'loading');
+    assert.equal(await button().isVisible(), false, 'not even before there is a text');
+    release();
+    await heading('Loading your payment…').waitFor();
+    await page.locator('.status').filter({ hasText: LOST }).waitFor();
+    assert.equal(await button().isVisible(), false);
+    await page.evaluate(() => document.querySelector('form').requestSubmit());
+    assert.equal(shop.orders.length, 1, 'nothing is ordered behind its back');
+    assert.deepEqual(await page.locator('.panel button:visible, .panel a:visible').allTextContents(), ['Back to the order form']);
+    await element().evaluate((node) => node.setAttribute('endpoint', '/pay/bills'));
+    assert.equal(await state(), 'loading', 'no attribute makes it forget the bill');
+    shop.noAnswer = shop.noStream = 0;
+    await heading('Waiting for your payment').waitFor();
+    assert.equal(new URL(page.url()).hash, `#ccpayment-0=${token()}`);
+    assert.equal(shop.orders.length, 1);
+  });
+
+  test('leaves a remembered bill for the form when the buyer says so', async () => {
+    await buy();
+    shop.noAnswer = shop.noStream = 503;
+    await page.reload();
+    await heading('Loading your payment…').waitFor();
+    await page.getByRole('button', { name: 'Back to the order form' }).click();
+    assert.equal(new URL(page.url()).hash, '');
+    assert.equal(await state(), 'idle');
+    await button().click();
+    await heading('Waiting for your payment').waitFor();
+    assert.equal(shop.bills.size, 2);
+  });
+
+  test('leads to the server’s page of a remembered bill when there are no texts', async () => {
+    await buy();
+    await page.route('**/messages/*', (route) => route.abort());
+    await page.reload();
+    await page.getByRole('link', { name: `/pay/bills/${token()}` }).click();
+    await page.locator('#server-page').waitFor();
+    assert.equal(shop.orders.length, 1);
+  });
+
+  for (const [name, other] of [['a proxy’s page', html(404)], ['JSON without a code', problem(404, { error: 'no such host' })]]) {
+    test(`takes a 404 that is ${name} for a lost connection`, async () => {
+      await buy();
+      shop.noAnswer = other;
+      shop.noStream = 404;
+      await page.reload();
+      await heading('Loading your payment…').waitFor();
+      await page.locator('.status').filter({ hasText: LOST }).waitFor();
+      shop.noAnswer = shop.noStream = 0;
+      shop.change(paid);
+      await heading('Paid. Thank you!').waitFor();
+    });
+  }
+
+  test('says of a bill that it shows when the shop does not know it any more', async () => {
+    await buy();
+    await eventually('the stream is open', () => shop.streams.size === 1);
+    shop.bills.clear();
+    shop.kill();
+    await page.locator('.status').filter({ hasText: GONE }).waitFor();
+    assert.ok(await page.locator('.address').isVisible(), 'it may be on its way to there');
+  });
+
+  test('keeps what the page has in its address', async () => {
+    await open('/#section');
+    await button().click();
+    await heading('Waiting for your payment').waitFor();
+    assert.equal(new URL(page.url()).hash, `#section&ccpayment-0=${token()}`);
+    await page.reload();
+    await heading('Waiting for your payment').waitFor();
+    await page.getByRole('button', { name: 'Back to the order form' }).click();
+    assert.equal(new URL(page.url()).hash, '#section');
+    assert.equal(shop.orders.length, 1);
+  });
+
   test('remembers in the session, or not at all, where it is told so', async () => {
     shop.body = ELEMENT.replace('<ccpayment-checkout>', '<ccpayment-checkout resume="session">');
     await buy();
@@ -316,8 +472,16 @@ describe('following', () => {
     assert.equal(await page.evaluate(() => sessionStorage.length), 0);
   });
 
-  test('offers the form when the bill of the address is not there', async () => {
-    for (const hash of ['#ccpayment-0=AAAAAAAAAAAAAAAAAAAAAA', '#ccpayment-0=../../etc', '#goods']) {
+  test('offers the form when the bill of the address is not there, and says why', async () => {
+    await open('/#ccpayment-0=AAAAAAAAAAAAAAAAAAAAAA');
+    await page.getByText(GONE).waitFor();
+    assert.equal(await state(), 'error');
+    assert.ok(await button().isVisible());
+    assert.equal(new URL(page.url()).hash, '');
+    await button().click();
+    await heading('Waiting for your payment').waitFor();
+    assert.equal(await page.getByText(GONE).isVisible(), false);
+    for (const hash of ['#ccpayment-0=../../etc', '#goods']) {
       await open('/other');
       await open(`/${hash}`);
       await eventually('the form is there', async () => await state() === 'idle' && button().isVisible());
@@ -460,10 +624,11 @@ describe('following', () => {
     const first = await listeners();
     await cycle();
     await cycle();
-    const then = await listeners();
-    for (const name of ['Nodes', 'JSEventListeners']) {
-      assert.ok(then[name] - first[name] < 40, `${name}: ${first[name]}, then ${then[name]}`);
-    }
+    // The browser collects garbage in its own time.
+    await eventually('as little is there as before', async () => {
+      const then = await listeners();
+      return ['Nodes', 'JSEventListeners'].every((name) => then[name] - first[name] < 40);
+    });
   });
 });
 
@@ -597,7 +762,39 @@ describe('showing', () => {
     shop.fresh = { pay: { crypto: null, network: null, address: null, amount: null, due: null, qr: null, payment_url: 'https://gateway.example.com/pay?key=1' } };
     await buy();
     assert.equal(await page.getByRole('link', { name: 'Continue to the payment page' }).getAttribute('href'), 'https://gateway.example.com/pay?key=1');
-    assert.equal(await page.locator('.pay').isVisible(), false);
+    assert.equal(await page.locator('.address').isVisible(), false);
+    assert.equal(await page.getByText('Send exactly').isVisible(), false);
+    assert.ok(await page.getByText('Pay before Jan 2, 2026, 8:04 PM GMT+4').isVisible());
+  });
+
+  test('says how much of a payment was seen, where it is known', async () => {
+    await buy();
+    await eventually('the stream is open', () => shop.streams.size === 1);
+    shop.change({ confirming: true, payable: false });
+    await heading('Payment seen, waiting for confirmation').waitFor();
+    assert.match(await page.locator('.explain').textContent(), /^The network is confirming/);
+    shop.change(confirming);
+    await page.locator('.explain').filter({ hasText: /^20 of 50\.0137 USDT has been seen\. The network is confirming/ }).waitFor();
+    await eventually('it is said', async () => /20 of 50\.0137 USDT has been seen\./.test(await said('status')));
+    shop.change({ ...paid, confirming: false });
+    await heading('Paid. Thank you!').waitFor();
+    assert.equal(await page.locator('.explain').textContent(), 'The whole amount has arrived.');
+  });
+
+  test('moves the focus to the heading when what had it goes away', async () => {
+    await buy();
+    await eventually('the stream is open', () => shop.streams.size === 1);
+    await page.getByRole('button', { name: 'Copy address' }).focus();
+    shop.change(paid);
+    await heading('Paid. Thank you!').waitFor();
+    assert.equal(await page.evaluate(() => document.querySelector('ccpayment-checkout').shadowRoot.activeElement?.textContent), 'Paid. Thank you!');
+  });
+
+  test('has both ends of an address in bold, four characters each', async () => {
+    await buy();
+    const bold = await page.locator('.address span').evaluateAll((spans) => spans.filter((span) => getComputedStyle(span).fontWeight === '700').map((span) => span.textContent));
+    assert.deepEqual(bold, ['TYWn', 'Mbyt']);
+    assert.equal(await page.locator('.address').textContent(), ADDRESS);
   });
 
   test('shows a state of a later version by what can be done in it', async () => {
@@ -675,6 +872,16 @@ describe('showing', () => {
     assert.equal(await said('alert'), '');
   });
 
+  test('has what is read out in the page before it says anything', async () => {
+    await open();
+    const regions = () => page.evaluate(() => [...document.querySelector('ccpayment-checkout').shadowRoot.querySelectorAll('[role=status], [role=alert]')]
+      .map((node) => { const { known } = node; node.known = true; return [node.role, getComputedStyle(node).display !== 'none', known ?? false]; }));
+    assert.deepEqual(await regions(), [['alert', true, false], ['status', true, false], ['alert', true, false]]);
+    await button().click();
+    await heading('Waiting for your payment').waitFor();
+    assert.deepEqual(await regions(), [['alert', true, true], ['status', true, true], ['alert', true, true]]);
+  });
+
   test('shows what the shop puts into its slots, when it is time', async () => {
     shop.body = ELEMENT.replace('</ccpayment-checkout>', '<p slot="heading">Northlight</p><p slot="paid">Your download is ready</p><p slot="footer">Questions?</p></ccpayment-checkout>');
     await buy();
@@ -696,7 +903,8 @@ describe('showing', () => {
     await page.evaluate(() => document.querySelector('ccpayment-checkout').setAttribute('bill', 'other-bill'));
     await heading('Paid. Thank you!').waitFor();
     await page.evaluate(() => document.querySelector('ccpayment-checkout').setAttribute('bill', 'unknown'));
-    await eventually('it is gone', async () => await state() === 'idle');
+    await page.getByText(GONE).waitFor();
+    assert.equal(await state(), 'error');
     assert.equal(await page.locator('.panel').isVisible(), false);
   });
 });
@@ -711,6 +919,30 @@ describe('language', () => {
     assert.equal(await page.locator('.panel').getAttribute('lang'), 'de');
   });
 
+  test('follows the page into another language', async () => {
+    const speak = (lang) => page.evaluate((value) => { document.documentElement.lang = value; }, lang);
+    await buy();
+    await eventually('the stream is open', () => shop.streams.size === 1);
+    const left = await page.getByRole('timer').textContent();
+    await speak('de');
+    await heading('Wir warten auf Ihre Zahlung').waitFor();
+    assert.equal(await page.locator('.panel').count(), 1);
+    assert.match(await page.getByRole('timer').textContent(), new RegExp(`${left.match(/\d+:/)[0]}|2[89]:`));
+    shop.change(paid);
+    await heading('Bezahlt. Vielen Dank!').waitFor();
+    await speak('ar');
+    await heading('تم الدفع. شكرًا لك!').waitFor();
+    assert.equal(await page.locator('.panel').getAttribute('dir'), 'rtl');
+
+    // While a bill is looked for, too.
+    shop.noAnswer = shop.noStream = 503;
+    await page.reload();
+    await heading('Loading your payment…').waitFor();
+    await speak('de');
+    await heading('Ihre Zahlung wird geladen …').waitFor();
+    assert.equal(await button().isVisible(), false);
+  });
+
   test('runs from right to left where the language does, but for values', async () => {
     shop.attributes = 'lang="ar" dir="rtl"';
     await open();
@@ -720,6 +952,9 @@ describe('language', () => {
     const spans = await page.locator('.address span').all();
     const [first, second] = [await spans[0].boundingBox(), await spans[1].boundingBox()];
     assert.ok(first.x < second.x, 'addresses are read from left to right');
+    assert.match(await page.locator('.deadline > span').first().textContent(), /\u2068.*\u2069$/);
+    shop.change({ payments: [{ id: '1', status: 'failed', amount: '20', crypto: 'USDT', network: 'TRON (TRC20)', txid: '' }] });
+    await page.locator('.payments bdi.tag').filter({ hasText: 'TRON (TRC20)' }).waitFor();
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true);
   });
 });
@@ -763,6 +998,7 @@ describe('everybody', () => {
       return [document.documentElement.scrollWidth <= innerWidth, cut.map((node) => node.className || node.localName)];
     });
     assert.deepEqual(await fits(), [true, []]);
+    assert.equal(await page.locator('td.number').first().evaluate((cell) => getComputedStyle(cell).whiteSpace), 'nowrap');
     await page.evaluate(() => document.styleSheets.length);
     const cdp = await page.context().newCDPSession(page);
     await cdp.send('Emulation.setPageScaleFactor', { pageScaleFactor: 1 });
@@ -817,6 +1053,18 @@ describe('everybody', () => {
     assert.equal(await ground(), light);
     await element().evaluate((node) => { node.removeAttribute('theme'); node.parentElement.style.colorScheme = 'dark'; });
     assert.equal(await ground(), dark);
+  });
+
+  test('follows its theme where it says what is wrong, too', async () => {
+    await open();
+    shop.faults = [502];
+    await button().click();
+    await page.locator('.problem').waitFor();
+    const ground = () => page.locator('.problem').evaluate((node) => getComputedStyle(node).backgroundColor);
+    for (const [theme, color] of [['dark', 'rgb(27, 31, 36)'], ['light', 'rgb(255, 255, 255)']]) {
+      await element().evaluate((node, value) => node.setAttribute('theme', value), theme);
+      assert.equal(await ground(), color);
+    }
   });
 
   test('is taken for a form by the strictest policy', async () => {

@@ -25,7 +25,7 @@ export function newBill(token, changes = {}) {
     return_url: '/thanks/', support_url: '/contact/', self: `/pay/bills/${token}`, ...rest,
     pay: {
       method: 'usdt-trc20', crypto: 'USDT', network: 'TRC20', address: ADDRESS, memo: null,
-      amount: '50.0137', paid: '0', due: '50.0137', uri: null, qr: `/pay/bills/${token}/qr.svg`, ...pay,
+      amount: '50.0137', paid: '0', due: '50.0137', seen: null, uri: null, qr: `/pay/bills/${token}/qr.svg`, ...pay,
     },
   };
 }
@@ -36,6 +36,9 @@ export const paid = { status: 'paid', payable: false, final: true, pay: { paid: 
 
 export const expired = { status: 'expired', payable: false, expires_in: 0, pay: { qr: null } };
 
+/** A part is on its way. */
+export const confirming = { confirming: true, payable: false, pay: { seen: '20', qr: null }, payments: [{ id: '3', status: 'processing', amount: '20', crypto: 'USDT', network: 'TRC20', txid: '0xabc' }] };
+
 /** The form that a shop writes. */
 export const FORM = `<form method="post" action="/pay/bills">
   <input type="hidden" name="item" value="field-guide">
@@ -45,6 +48,16 @@ export const FORM = `<form method="post" action="/pay/bills">
 </form>`;
 
 export const ELEMENT = `<ccpayment-checkout>${FORM}</ccpayment-checkout>`;
+
+/** Some proxy's page. */
+export const html = (status) => ({ status, type: 'text/html', body: '<h1>Some proxy</h1>' });
+
+export const problem = (status, members) => ({ status, type: 'application/problem+json', body: JSON.stringify(members) });
+
+function answer(response, { status, type, body }) {
+  response.writeHead(status, { 'Content-Type': type });
+  response.end(body);
+}
 
 /**
  * A shop whose every fault can be chosen: the sources of the element as they are, and
@@ -59,16 +72,16 @@ export class Shop {
 
   streams = new Set();
 
-  /** What the next orders meet, then each is taken: a status, 'lost', 'dropped', 'slow'. */
+  /** What the next orders meet, then each is taken: a status, 'lost', 'dropped', 'slow', or an answer. */
   faults = [];
 
   /** What changes every new bill. */
   fresh = {};
 
-  /** What streams meet: nothing, or a status. */
+  /** What streams meet: nothing, a status, 'refused' for no answer, or 'mute' for one without a word. */
   noStream = 0;
 
-  /** What questions meet: nothing, or a status. */
+  /** What questions meet: nothing, a status, or an answer. */
   noAnswer = 0;
 
   body = ELEMENT;
@@ -132,6 +145,15 @@ export class Shop {
       response.writeHead(200, { 'Content-Type': 'image/svg+xml' });
       response.end(QR);
     } else if (part === '/events') {
+      if (this.noStream === 'refused') {
+        request.socket.destroy();
+        return;
+      }
+      if (this.noStream === 'mute') {
+        response.writeHead(200, { 'Content-Type': 'text/event-stream' });
+        response.end('retry: 1000\n\n');
+        return;
+      }
       if (this.noStream) {
         response.writeHead(this.noStream);
         response.end();
@@ -144,7 +166,8 @@ export class Shop {
       response.on('close', () => this.streams.delete(stream));
       this.push(bill);
     } else if (token) {
-      if (this.noAnswer) json(this.noAnswer, { code: 'store_unavailable', retryable: true });
+      if (typeof this.noAnswer === 'object') answer(response, this.noAnswer);
+      else if (this.noAnswer) json(this.noAnswer, { code: 'store_unavailable', retryable: true });
       else if (request.headers.accept?.includes('json')) json(200, bill);
       else this.html(response, '<!doctype html><title>Bill</title><p id="server-page">The server’s own page');
     } else if (pathname === '/' || pathname === '/other') {
@@ -172,6 +195,10 @@ export class Shop {
     if (fault === 'slow') await new Promise((resolve) => setTimeout(resolve, 1500));
     if (fault === 'dropped') {
       request.socket.destroy();
+      return;
+    }
+    if (typeof fault === 'object') {
+      answer(response, fault);
       return;
     }
     if (fault === 502) {

@@ -75,6 +75,9 @@ func assetVersion() string {
 // moduleImport is an import of one of the modules by another.
 var moduleImport = regexp.MustCompile(`(from '\./[a-z-]+\.js)'`)
 
+// ofPages are the texts that only the server's own pages have, on a line each.
+var ofPages = regexp.MustCompile(`(?m)^ *"problem\.(retry|back)": .*,\n`)
+
 func readAssets() map[string]asset {
 	m := minify.New()
 	m.AddFunc(".js", js.Minify)
@@ -85,6 +88,9 @@ func readAssets() map[string]asset {
 		ext := path.Ext(name)
 		if ext == ".js" {
 			content = moduleImport.ReplaceAll(content, []byte(`${1}?v=`+version()+`'`))
+		}
+		if ext == ".json" {
+			content = ofPages.ReplaceAll(content, nil)
 		}
 		content, err := m.Bytes(ext, content)
 		if err != nil {

@@ -3,6 +3,7 @@ package checkout_test
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -108,6 +109,24 @@ func TestTextsAreServedInTheNearestLanguage(t *testing.T) {
 	for _, name := range []string{"checkout-nothing.js", "web/checkout.js", "../page.html", "messages", ""} {
 		if checkout.WriteAsset(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil), name) {
 			t.Errorf("%q is served", name)
+		}
+	}
+}
+
+// The element is not sent what only the server's own pages say.
+func TestTheElementGetsNoTextsOfThePages(t *testing.T) {
+	for _, lang := range checkout.Languages() {
+		var texts map[string]string
+		if err := json.Unmarshal(serve(t, "messages/"+lang+".json", "").Body.Bytes(), &texts); err != nil {
+			t.Fatalf("%s: %v", lang, err)
+		}
+		for _, key := range []string{"problem.retry", "problem.back"} {
+			if texts[key] != "" {
+				t.Errorf("%s: %s is sent", lang, key)
+			}
+		}
+		if len(texts) != len(catalog(t, lang))-2 {
+			t.Errorf("%s: %d texts of %d", lang, len(texts), len(catalog(t, lang)))
 		}
 	}
 }

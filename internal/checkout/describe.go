@@ -5,6 +5,8 @@ package checkout
 import (
 	"time"
 
+	"github.com/shopspring/decimal"
+
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/bill"
 )
 
@@ -64,8 +66,11 @@ type Pay struct {
 	Amount  *string `json:"amount"`
 	Paid    string  `json:"paid"`
 	Due     *string `json:"due"`
-	URI     *string `json:"uri"`
-	QR      *string `json:"qr"`
+	// Seen is what is on its way, of what is due. It is null while nothing is, or
+	// while it is not known how much.
+	Seen *string `json:"seen"`
+	URI  *string `json:"uri"`
+	QR   *string `json:"qr"`
 	// PaymentURL is the gateway's own page, of hosted bills only.
 	PaymentURL string `json:"payment_url,omitempty"`
 }
@@ -128,6 +133,9 @@ func Describe(b *bill.Bill, now time.Time, l Links) Bill {
 			out.Pay.URI = optional(payload)
 		}
 	}
+	if s.Confirming {
+		out.Pay.Seen = seen(b)
+	}
 	for _, p := range b.Payments {
 		if p.Status == bill.Announced {
 			continue // there is nothing to show yet, except that the bill is confirming
@@ -152,4 +160,19 @@ func optional(s string) *string {
 		return nil
 	}
 	return &s
+}
+
+// seen adds up what is on its way to a bill.
+func seen(b *bill.Bill) *string {
+	var sum decimal.Decimal
+	for _, p := range b.Payments {
+		if p.Status == bill.Failed || b.Counts(p) || !b.Pays.Accepts(p.Token) {
+			continue
+		}
+		if !p.Amount.IsPositive() {
+			return nil
+		}
+		sum = sum.Add(p.Amount)
+	}
+	return optional(sum.String())
 }

@@ -32,7 +32,7 @@ func TestABillIsShownAsTheContractSays(t *testing.T) {
 		"items": [{"id": "field-guide", "name": "Field guide", "quantity": 2, "price": "25.00"}],
 		"price": {"amount": "50.00", "currency": "USD"},
 		"pay": {"method": "usdt-trc20", "crypto": "USDT", "network": "TRC20", "address": "TYWnk1EGALQyYst2yFSd29QQQTEkuKMbyt", "memo": null,
-		        "amount": "50.0137", "paid": "20", "due": "30.0137", "uri": null, "qr": "/pay/bills/q3ZrAbCdEfGhIjKlMnOpQr/qr.svg"},
+		        "amount": "50.0137", "paid": "20", "due": "30.0137", "seen": null, "uri": null, "qr": "/pay/bills/q3ZrAbCdEfGhIjKlMnOpQr/qr.svg"},
 		"payments": [{"id": "r-20", "status": "success", "amount": "20", "crypto": "USDT", "network": "TRC20", "txid": "0xabc"}],
 		"created_at": "2026-01-02T15:04:05Z", "expires_at": "2026-01-02T16:04:05Z", "expires_in": 1740,
 		"return_url": "/thanks/", "support_url": "/contact/", "self": "/pay/bills/q3ZrAbCdEfGhIjKlMnOpQr"
@@ -74,6 +74,24 @@ func TestWhatIsNotKnownOrNotToBeDoneIsNull(t *testing.T) {
 		"a bill that is paid": {
 			func(b *bill.Bill) { b.Payments = []bill.Payment{paid("50.0137", bill.Success, created)} }, now, links,
 			map[string]any{"paid": "50.0137", "due": "0", "uri": nil, "qr": nil, "/payable": false, "/final": true},
+		},
+		"a part that is on its way": {
+			func(b *bill.Bill) {
+				other := paid("7", bill.Pending, created)
+				other.Token = bill.Token{Crypto: "USDC", Chain: "BSC"}
+				b.Payments = append(b.Payments, paid("10.5", bill.Pending, created), paid("1", bill.Processing, created), paid("5", bill.Failed, created), other)
+			}, now, links,
+			map[string]any{"seen": "11.5", "paid": "20", "due": "30.0137", "/confirming": true},
+		},
+		"a part whose amount is not known": {
+			func(b *bill.Bill) {
+				b.Payments = append(b.Payments, paid("1", bill.Pending, created), paid("0", bill.Announced, created))
+			}, now, links,
+			map[string]any{"seen": nil, "/confirming": true},
+		},
+		"only a part whose amount is not known": {
+			func(b *bill.Bill) { b.Payments = []bill.Payment{paid("0", bill.Announced, created)} }, now, links,
+			map[string]any{"seen": nil, "/confirming": true, "/payments": []any{}},
 		},
 		"a bill that has expired": {
 			func(b *bill.Bill) { b.Payments = nil }, expires, links,

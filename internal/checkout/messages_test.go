@@ -60,7 +60,7 @@ func TestEveryLanguageSaysTheSame(t *testing.T) {
 				t.Errorf("%s %s ends unlike the English text: %q", lang, key, text)
 			}
 			// What is set apart from the direction of the text must end again.
-			if strings.Count(text, "\u2066") != strings.Count(text, "\u2069") {
+			if strings.Count(text, "\u2066")+strings.Count(text, "\u2068") != strings.Count(text, "\u2069") {
 				t.Errorf("%s %s: unbalanced isolates", lang, key)
 			}
 			if lang != "en" && text == english[key] && len(text) > 12 {
@@ -71,6 +71,20 @@ func TestEveryLanguageSaysTheSame(t *testing.T) {
 	files, err := os.ReadDir("messages")
 	if err != nil || len(files) != len(languages) {
 		t.Errorf("%d files, %d languages, %v", len(files), len(languages), err)
+	}
+}
+
+// Words that were wrong once, in languages that few who change them can read.
+func TestWordingThatBuyersRelyOn(t *testing.T) {
+	for _, tc := range []struct{ lang, key, want string }{
+		{"de", "deadline", "Zahlbar bis: {time}"},
+		{"ja", "warning", "{crypto} のみを、{network} のみで"},
+		{"ja", "memo", "メモ／宛先タグ"},
+		{"tr", "problem.title", "İşlem tamamlanamadı"},
+	} {
+		if text := catalog(t, tc.lang)[tc.key]; !strings.Contains(text, tc.want) {
+			t.Errorf("%s %s: %q", tc.lang, tc.key, text)
+		}
 	}
 }
 

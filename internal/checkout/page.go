@@ -130,11 +130,13 @@ func write(w http.ResponseWriter, status int, t *template.Template, lang string,
 	return err
 }
 
-// groups splits an address into groups of four, which people can compare.
+// groups splits an address into groups of four, which people can compare. The last
+// has four as well, since the ends are what wallets show.
 func groups(s string) []string {
 	var list []string
 	for len(s) > 4 {
-		list, s = append(list, s[:4]), s[4:]
+		n := min(4, len(s)-4)
+		list, s = append(list, s[:n]), s[n:]
 	}
 	return append(list, s)
 }

@@ -122,7 +122,7 @@ func TestThePageTellsHowToPay(t *testing.T) {
 		`src="/pay/bills/`+token+`/qr.svg"`,
 		">30.0137<",
 		"<span>TYWn</span><span>k1EG</span>",
-		"<span>uKMb</span><span>yt</span>",
+		"<span>uK</span><span>Mbyt</span>",
 		"Pay before 2026-01-02 16:04 UTC",
 		"Time left: 29 min",
 		`href="/pay/bills/`+token+`"`, "Check again",
@@ -139,6 +139,31 @@ func TestThePageTellsHowToPay(t *testing.T) {
 	}
 	if strings.Contains(got, example().Note) {
 		t.Error("the shop's own note is shown")
+	}
+}
+
+// What is not in the reader's language keeps its own direction, also where the text
+// around it runs the other way.
+func TestValuesKeepTheirDirection(t *testing.T) {
+	arabic := links
+	arabic.Language = "ar"
+	w := httptest.NewRecorder()
+	if err := checkout.WritePage(w, checkout.Describe(example(), now, arabic), arabic); err != nil {
+		t.Fatal(err)
+	}
+	got := w.Body.String()
+	expectInOrder(t, got,
+		"\u20682026-01-02 16:04 UTC\u2069", "\u206829\u2069",
+		"<bdi>Field guide</bdi>", `<bdi dir="ltr">2 × 25.00 USD</bdi>`, `<bdi dir="ltr">50.00 USD</bdi>`,
+		`<bdi class="number" dir="ltr">20 USDT</bdi> <bdi class="tag">TRC20</bdi>`,
+		`<bdi dir="ltr">50.0137 USDT</bdi> · <bdi>TRC20</bdi>`, `<bdi dir="ltr">`+address+`</bdi>`,
+		`<time dir="ltr"`,
+	)
+	// The element puts the same values into the same texts.
+	for key, place := range map[string]string{"deadline": "{time}", "timer": "{time}", "minutes": "{minutes}"} {
+		if text := catalog(t, "ar")[key]; !strings.Contains(text, "\u2068"+place+"\u2069") {
+			t.Errorf("%s: %q", key, text)
+		}
 	}
 }
 
@@ -198,14 +223,16 @@ func TestThePageSaysHowTheBillStands(t *testing.T) {
 		payable  bool
 	}{
 		"nothing paid":         {nil, now, []string{"Waiting for your payment", "Check again"}, true},
-		"part seen":            {[]bill.Payment{paid("20", bill.Pending, created)}, now, []string{"Payment seen", "Check again", "seen"}, false},
-		"the whole seen":       {[]bill.Payment{paid("50.0137", bill.Processing, created)}, now, []string{"Payment seen", "Check again", "confirming"}, false},
+		"part seen":            {[]bill.Payment{paid("20", bill.Pending, created)}, now, []string{"Payment seen", "20 of 50.0137 USDT has been seen.", "The network is confirming", "Check again", "seen"}, false},
+		"more seen":            {[]bill.Payment{paid("20", bill.Success, created), paid("10", bill.Pending, created)}, now, []string{"Payment seen", "10 of 30.0137 USDT has been seen."}, false},
+		"seen, not how much":   {[]bill.Payment{paid("0", bill.Announced, created)}, now, []string{"Payment seen, waiting for confirmation", "The network is confirming"}, false},
+		"the whole seen":       {[]bill.Payment{paid("50.0137", bill.Processing, created)}, now, []string{"Payment seen", "50.0137 of 50.0137 USDT has been seen.", "Check again", "confirming"}, false},
 		"a payment failed":     {[]bill.Payment{paid("20", bill.Failed, created)}, now, []string{"Waiting for your payment", "has failed", "failed"}, true},
 		"paid":                 {[]bill.Payment{paid("50.0137", bill.Success, created)}, now, []string{"Paid. Thank you!", "whole amount", "Back to the shop"}, false},
 		"overpaid":             {[]bill.Payment{paid("60", bill.Success, created)}, now, []string{"Paid. Thank you!", "60 USDT instead of 50.0137 USDT", "Back to the shop"}, false},
 		"expired":              {nil, expires, []string{"has ended", "do not pay again", "Check again"}, false},
 		"underpaid, overdue":   {[]bill.Payment{paid("20", bill.Success, created)}, expires, []string{"has ended", "20 of 50.0137 USDT", "do not send more", "Check again"}, false},
-		"seen after its time":  {[]bill.Payment{paid("50.0137", bill.Pending, expires)}, expires, []string{"Payment seen", "Check again"}, false},
+		"seen after its time":  {[]bill.Payment{paid("50.0137", bill.Pending, expires)}, expires, []string{"Payment seen", "50.0137 of 50.0137 USDT has been seen.", "Check again"}, false},
 		"paid late":            {[]bill.Payment{paid("50.0137", bill.Success, expires)}, expires, []string{"Paid. Thank you!", "after the time had ended", "Back to the shop"}, false},
 		"overpaid late":        {[]bill.Payment{paid("60", bill.Success, expires)}, expires, []string{"Paid. Thank you!", "More than was due", "Back to the shop"}, false},
 		"more seen, when paid": {[]bill.Payment{paid("50.0137", bill.Success, created), paid("1", bill.Pending, created)}, now, []string{"Paid. Thank you!", "Back to the shop"}, false},
@@ -219,6 +246,9 @@ func TestThePageSaysHowTheBillStands(t *testing.T) {
 				if strings.Contains(got, way) != tc.payable {
 					t.Errorf("%q is there: %v", way, !tc.payable)
 				}
+			}
+			if said, want := strings.Contains(got, "has been seen"), strings.Contains(strings.Join(tc.says, " "), "has been seen"); said != want {
+				t.Errorf("how much was seen is there: %v", said)
 			}
 			if !strings.Contains(got, `href="/contact/"`) {
 				t.Error("help is missing")
@@ -429,7 +459,7 @@ func TestEveryTextIsUsedAndEveryTextThatIsUsedExists(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	used := []string{"heading.confirming", "explain.confirming"}
+	used := []string{"heading.creating", "heading.loading", "heading.confirming", "explain.confirming"}
 	for _, what := range []string{"amount", "address", "memo"} {
 		used = append(used, "copy."+what, "copied."+what)
 	}

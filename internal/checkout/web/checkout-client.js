@@ -2,6 +2,8 @@
 
 /** @typedef {import('./checkout.js').Bill} Bill */
 /** @typedef {'live' | 'retrying' | 'offline' | 'gone'} Connection */
+/** Why an order was not taken, as the storefront API says it.
+ * @typedef {{code: string, retryable?: boolean, detail?: string}} Refusal */
 /** The texts of one language by key. @typedef {Record<string, string>} Words */
 
 /**
@@ -16,18 +18,26 @@ export function beside(name) {
 /** @type {Map<string, Promise<Words>>} */
 const loading = new Map();
 
+/** How long texts may take, in ms. A buyer has clicked and waits for them. */
+const TEXTS_LIMIT = 3000;
+
 /**
  * Loads the texts of a language, once for the whole page. The server knows which
- * languages there are and sends the nearest.
+ * languages there are and sends the nearest. English is better than no checkout.
  * @param {string} language
  * @returns {Promise<Words>}
  */
 export function words(language) {
   let texts = loading.get(language);
   if (!texts) {
-    texts = fetch(beside(`messages/${encodeURIComponent(language)}.json`)).then((response) => response.json());
-    // A failure is not remembered, so that the next one who asks tries again.
-    texts.catch(() => loading.delete(language));
+    texts = fetch(beside(`messages/${encodeURIComponent(language)}.json`), { signal: AbortSignal.timeout(TEXTS_LIMIT) })
+      .then((response) => (response.ok ? response.json() : Promise.reject(response)))
+      .catch((error) => {
+        // A failure is not remembered, so that the next one who asks tries again.
+        loading.delete(language);
+        if (language === 'en') throw error;
+        return words('en');
+      });
     loading.set(language, texts);
   }
   return texts;
@@ -36,16 +46,13 @@ export function words(language) {
 /**
  * The language that the nearest ancestor names, through shadow roots too.
  * @param {Element} element
+ * @returns {string}
  */
 export function languageOf(element) {
-  let at = element;
-  for (;;) {
-    const named = at.closest('[lang]');
-    if (named) return named.getAttribute('lang') || 'en';
-    const root = at.getRootNode();
-    if (!(root instanceof ShadowRoot)) return navigator.language;
-    at = root.host;
-  }
+  const named = element.closest('[lang]');
+  const root = element.getRootNode();
+  if (named) return named.getAttribute('lang') || 'en';
+  return root instanceof ShadowRoot ? languageOf(root.host) : navigator.language;
 }
 
 /** The waits before an order whose answer was lost is sent again, in ms. */
@@ -54,22 +61,9 @@ const AGAIN = [1000, 3000];
 /** How long the answer to an order may take, in ms. The gateway is asked in between. */
 const ORDER_LIMIT = 40000;
 
-/** An order that was not taken, with the code of the storefront API. */
-export class Refusal extends Error {
-  /**
-   * @param {string} code
-   * @param {boolean} retryable
-   */
-  constructor(code, retryable) {
-    super(code);
-    this.code = code;
-    this.retryable = retryable;
-  }
-}
-
 /** 128 random bits. Unlike randomUUID this is there on plain HTTP too. */
 export function randomKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return crypto.getRandomValues(new Uint32Array(4)).join('-');
 }
 
 /**
@@ -80,7 +74,7 @@ export function randomKey() {
  * @param {string} key
  * @param {AbortSignal} signal
  * @param {() => void} lost is called when no answer came
- * @returns {Promise<Bill>}
+ * @returns {Promise<Bill | Refusal>}
  */
 export async function placeOrder(address, body, key, signal, lost) {
   for (const wait of [...AGAIN, 0]) {
@@ -91,18 +85,20 @@ export async function placeOrder(address, body, key, signal, lost) {
         body,
         signal: AbortSignal.any([signal, AbortSignal.timeout(ORDER_LIMIT)]),
       });
-      // What is not JSON is some proxy's page, not the shop's answer.
-      const answer = await response.json();
-      if (response.ok) return answer;
-      throw new Refusal(`${answer.code}`, answer.retryable === true);
-    } catch (error) {
+      const { status } = response;
+      // What is not JSON is some proxy's page, not the shop's answer. It is no news of
+      // the order, unless it says that the request itself is at fault.
+      const answer = await response.json().catch(() => null);
+      if (answer?.token || answer?.code) return answer;
+      if (status === 429) return { code: 'rate_limited', retryable: true };
+      if (status >= 400 && status < 500) return { code: 'unreadable', detail: `${address} answers ${status}, and not as JSON with a code.` };
+    } catch {
       signal.throwIfAborted();
-      if (error instanceof Refusal) throw error;
     }
     lost();
     if (wait) await pause(wait);
   }
-  throw new Refusal('offline', true);
+  return { code: 'offline', retryable: true };
 }
 
 /**
@@ -154,6 +150,8 @@ export class Follower {
   #asked = 0;
   #failed = 0;
   #asleep = false;
+  /** Whether the stream has said something. One that is only open may never do. */
+  #live = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #next;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -221,15 +219,16 @@ export class Follower {
         cache: 'no-store',
         signal: AbortSignal.any([asking.signal, AbortSignal.timeout(LIMIT)]),
       });
-      if (response.status === 404) {
+      after = Number(response.headers.get('Retry-After')) || 0;
+      const bill = await response.json();
+      if (this.#asking !== asking || this.#ended) return;
+      // Any proxy on the way can answer 404; only the shop knows that there is no bill.
+      if (response.status === 404 && bill.code === 'not_found') {
         this.stop();
         this.#tell('gone');
         return;
       }
-      after = Number(response.headers.get('Retry-After')) || 0;
       if (!response.ok) throw response;
-      const bill = await response.json();
-      if (this.#asking !== asking || this.#ended) return;
       this.#asked++;
       this.#failed = 0;
       this.#tell('live');
@@ -241,6 +240,7 @@ export class Follower {
       this.#failed++;
       this.#tell(navigator.onLine ? 'retrying' : 'offline');
     }
+    this.#asking = null;
     this.#plan(after);
   }
 
@@ -257,13 +257,13 @@ export class Follower {
 
   /** Opens the stream unless it is open or on its way. */
   #open() {
-    if (this.#ended || this.#asleep || streaming && streaming !== this) return;
-    if (this.#source && this.#source.readyState !== EventSource.CLOSED) return;
+    if (this.#ended || this.#asleep || streaming) return;
     streaming = this;
     const source = new EventSource(`${this.#address}/events`);
     this.#source = source;
     const alive = () => {
       if (this.#source !== source) return;
+      this.#live = true;
       this.#asked = this.#failed = 0;
       clearTimeout(this.#next);
       clearTimeout(this.#silence);
@@ -273,7 +273,6 @@ export class Follower {
       }, SILENCE);
       this.#tell('live');
     };
-    source.addEventListener('open', alive);
     source.addEventListener('beat', alive);
     source.addEventListener('bill', (event) => {
       alive();
@@ -281,14 +280,19 @@ export class Follower {
     });
     source.addEventListener('error', () => {
       if (this.#source !== source) return;
+      const before = this.#live;
+      this.#live = false;
       clearTimeout(this.#silence);
       // The browser tries again by itself, but never after a status like 503.
       if (source.readyState === EventSource.CLOSED) this.#close();
-      this.#plan();
+      // What is planned stays planned. Errors come more often than questions, and would
+      // put off each of them.
+      if (before) this.#plan();
     });
   }
 
   #close() {
+    this.#live = false;
     clearTimeout(this.#silence);
     this.#source?.close();
     this.#source = null;
@@ -301,7 +305,7 @@ export class Follower {
    */
   #plan(atLeast = 0) {
     clearTimeout(this.#next);
-    if (this.#ended || this.#asleep || this.#source?.readyState === EventSource.OPEN) return;
+    if (this.#ended || this.#asleep || this.#asking || this.#live) return;
     const slow = this.#last && !this.#last.payable && !this.#last.confirming;
     const step = slow ? 2 : this.#failed > 2 ? 2 : Math.min(this.#asked, 1);
     // Many pages lose their stream at once when a server restarts.

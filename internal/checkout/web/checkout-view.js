@@ -12,7 +12,7 @@ const COUNTDOWN = 3600;
 const SPOKEN = [10, 5, 1];
 
 /** What a link may lead to. Everything else, like a script, is no link. */
-const SCHEMES = ['http:', 'https:', 'mailto:', 'bitcoin:', 'litecoin:', 'bitcoincash:', 'dogecoin:'];
+const SCHEMES = /^(https?|mailto|bitcoin|litecoin|bitcoincash|dogecoin):$/;
 
 /**
  * Makes an element whose class is also its part, so that a shop can style it. Texts
@@ -75,8 +75,8 @@ function say(node, text) {
  * @param {string | null | undefined} address
  */
 function lead(link, address) {
-  if (address && URL.canParse(address, location.href) && SCHEMES.includes(new URL(address, location.href).protocol)) link.href = address;
-  else link.removeAttribute('href');
+  link.href = address || '';
+  if (!address || !SCHEMES.test(link.protocol)) link.removeAttribute('href');
 }
 
 /** The same time for print and for talking with the shop, from the text as it is.
@@ -94,50 +94,47 @@ export const stateOf = (bill) => (bill.confirming && !isPaid(bill) ? 'confirming
 /** The panel of a bill. Its nodes are made once; bills change their texts only. */
 export class View {
   heading = make('h2', 'heading');
-  explain = make('p', 'explain');
-  failed = make('p', 'alert');
-  header = make('header', 'state', this.heading, this.explain, this.failed);
-  test = make('p', 'test');
-  link = make('p', 'status');
-  paid = make('slot');
-  instruction = make('p', 'instruction');
-  warning = make('p', 'warning');
-  memoBox = make('div', 'memo-box');
-  qr = make('img', 'qr');
-  gate = make('details', 'gate');
-  scan = make('div', 'scan', this.gate, this.qr);
+  #explain = make('p', 'explain');
+  #failed = make('p', 'alert');
+  #header = make('header', 'state', this.heading, this.#explain, this.#failed);
+  #test = make('p', 'test');
+  #link = make('p', 'status');
+  #paid = make('slot');
+  #instruction = make('p', 'instruction');
+  #warning = make('p', 'warning');
+  #memoBox = make('div', 'memo-box');
+  #qr = make('img', 'qr');
+  #gate = make('details', 'gate');
+  #scan = make('div', 'scan', this.#gate, this.#qr);
   memo = verbatim('code', 'value memo');
   amount = verbatim('code', 'value amount');
   address = verbatim('code', 'value address');
-  crypto = verbatim('bdi');
-  network = verbatim('bdi');
-  facts = make('dl', 'facts');
+  #crypto = verbatim('bdi');
+  #network = verbatim('bdi');
+  #facts = make('dl', 'facts');
   wallet = make('a', 'button wallet');
-  exchange = make('p', 'hint');
-  deadline = make('span');
-  deadlineUTC = make('span', 'print');
-  timer = make('span', 'hint timer');
-  pay = make('section', 'pay', this.instruction, this.warning, this.memoBox, this.scan, this.facts, this.wallet, this.exchange,
-    make('p', 'deadline', this.deadline, this.deadlineUTC, this.timer));
+  #exchange = make('p', 'hint');
+  #deadline = make('span');
+  #deadlineUTC = make('span', 'print');
+  #timer = make('span', 'hint timer');
+  #pay = make('section', 'pay', this.#instruction, this.#warning, this.#memoBox, this.#scan, this.#facts, this.wallet, this.#exchange,
+    make('p', 'deadline', this.#deadline, this.#deadlineUTC, this.#timer));
   hosted = make('a', 'button');
-  back = make('a', 'button');
+  return = make('a', 'button');
   receipt = make('a');
   support = make('a');
-  actions = make('div', 'actions', this.hosted, this.back);
-  items = make('tbody');
-  total = make('td', 'number');
-  paymentsTitle = make('h3');
-  payments = make('ul', 'payments');
-  paper = make('p', 'print');
-  reference = verbatim('code');
-  created = make('time');
-  createdUTC = make('span', 'print');
-  order = make('section', 'order');
-  footer = make('slot', 'footer');
-  panel = make('section', 'panel', make('slot'), this.test, this.header, this.paid, this.link, this.pay, this.actions, this.order, this.footer);
-
-  status = make('p', 'sr');
-  alert = make('p', 'sr');
+  #actions = make('div', 'actions', this.hosted, this.return);
+  #items = make('tbody');
+  #total = make('td', 'number');
+  #paymentsTitle = make('h3');
+  #payments = make('ul', 'payments');
+  #paper = make('p', 'print');
+  #reference = verbatim('code');
+  #created = make('time');
+  #createdUTC = make('span', 'print');
+  #order = make('section', 'order');
+  #footer = make('slot', 'footer');
+  panel = make('section', 'panel', make('slot'), this.#test, this.#header, this.#paid, this.#link, this.#pay, this.#actions, this.#order, this.#footer);
 
   /** @type {Bill | null} */
   #bill = null;
@@ -148,59 +145,68 @@ export class View {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #quiet;
   #restore = () => {};
-  #words;
+  #said = '';
   #act;
+  #ask;
+  #again;
 
   /**
    * @param {Words} words
    * @param {(action: Action) => void} act
+   * @param {HTMLElement} status is read out in its turn
+   * @param {HTMLElement} alert is read out at once
    */
-  constructor(words, act) {
-    this.#words = words;
+  constructor(words, act, status, alert) {
+    this.words = words;
     this.#act = act;
+    this.status = status;
+    this.alert = alert;
     const { panel } = this;
     panel.lang = words.lang;
     panel.dir = words.dir;
     panel.setAttribute('aria-labelledby', this.heading.id = 'heading');
     panel.querySelectorAll('slot').forEach((slot, i) => (slot.name = ['heading', 'paid', 'footer'][i]));
     this.heading.tabIndex = -1;
-    this.status.setAttribute('role', 'status');
-    this.alert.setAttribute('role', 'alert');
-    this.timer.setAttribute('role', 'timer');
-    this.pay.setAttribute('aria-label', words.title);
-    this.qr.width = this.qr.height = 240;
+    this.#timer.role = 'timer';
+    this.#pay.setAttribute('aria-label', words.title);
+    this.#qr.width = this.#qr.height = 240;
 
-    for (const name of /** @type {const} */ (['wallet', 'hosted', 'receipt', 'support'])) say(this[name], words[name]);
-    say(this.back, words.return);
-    say(this.paymentsTitle, words.payments);
-    this.gate.append(make('summary', '', words['qr.gate']));
-    this.memoBox.append(make('h3', '', words.memo), make('p', '', this.memo), this.#copier('memo'), make('p', 'warning', words['memo.warning']));
+    for (const name of /** @type {const} */ (['wallet', 'hosted', 'return', 'receipt', 'support'])) say(this[name], words[name]);
+    say(this.#paymentsTitle, words.payments);
+    this.#gate.append(make('summary', '', words['qr.gate']));
+    this.#memoBox.append(make('h3', '', words.memo), make('p', '', this.memo), this.#copier('memo'), make('p', 'warning', words['memo.warning']));
     const due = verbatim('bdi');
-    due.append(this.amount, ' ', this.crypto);
-    this.facts.append(
+    due.append(this.amount, ' ', this.#crypto);
+    this.#facts.append(
       make('div', '', make('dt', '', words.amount), make('dd', '', due), make('dd', '', this.#copier('amount'))),
-      make('div', '', make('dt', '', words.address, ' · ', this.network), make('dd', '', this.address), make('dd', '', this.#copier('address')),
+      make('div', '', make('dt', '', words.address, ' · ', this.#network), make('dd', '', this.address), make('dd', '', this.#copier('address')),
         make('dd', 'hint compare', words.compare)));
-    this.actions.append(
-      this.ask = button(words.check, () => act('ask'), 'button quiet'),
+    this.#actions.append(
+      this.#ask = button(words.check, () => act('ask'), 'button quiet'),
       this.receipt, this.support,
-      this.again = button(words.again, () => act('again'), 'button plain'));
+      this.#again = button(words.again, () => act('again'), 'button plain'));
     const sum = make('th', '', words.total);
     sum.scope = 'row';
-    this.order.append(make('h3', '', words.order), make('table', '', this.items, make('tfoot', '', make('tr', '', sum, this.total))),
-      this.paymentsTitle, this.payments, this.paper,
-      make('p', 'reference', words.reference, ': ', this.reference, make('br'), this.created, this.createdUTC));
+    this.#order.append(make('h3', '', words.order), make('table', '', this.#items, make('tfoot', '', make('tr', '', sum, this.#total))),
+      this.#paymentsTitle, this.#payments, this.#paper,
+      make('p', 'reference', words.reference, ': ', this.#reference, make('br'), this.#created, this.#createdUTC));
   }
 
-  /** Shows that the bill is being made. */
-  creating() {
+  /**
+   * Shows that the bill is being made or looked for. One that is looked for can be
+   * left for the form, which is nobody's way out of one that is being made.
+   * @param {'creating' | 'loading'} state
+   */
+  wait(state) {
+    const text = this.words[`heading.${state}`];
     this.#bill = null;
-    this.panel.className = 'panel creating';
-    this.header.className = 'state open';
-    say(this.heading, this.#words['heading.creating']);
-    say(this.explain, '');
+    this.panel.className = `panel waiting ${state}`;
+    this.#header.className = 'state open';
+    this.#again.hidden = false;
+    say(this.heading, text);
+    say(this.#explain, '');
     this.tell('');
-    this.announce('status', this.#words['heading.creating']);
+    this.announce('status', text);
   }
 
   /**
@@ -209,66 +215,74 @@ export class View {
    * @param {(address: string) => string} resolve makes an address of the shop whole
    */
   show(bill, resolve) {
-    const t = this.#words;
+    const t = this.words;
     const { pay } = bill;
     const { due, address, memo } = pay;
     const before = this.#bill;
     const state = stateOf(bill);
     const paid = isPaid(bill);
     const payHere = bill.payable && !!due && !!address;
+    const hosted = bill.payable && !payHere && pay.payment_url;
+    const { activeElement } = /** @type {ShadowRoot} */ (this.panel.getRootNode());
     this.#bill = bill;
     this.#shownAt = performance.now();
 
     this.panel.className = 'panel';
-    this.header.className = `state ${paid ? 'good' : bill.payable || bill.confirming ? 'open' : 'over'}`;
+    this.#header.className = `state ${paid ? 'good' : bill.payable || bill.confirming ? 'open' : 'over'}`;
     // A state that this version does not know is shown by what can be done in it.
     say(this.heading, t[`heading.${state}`] ?? t.title);
-    this.#write(this.explain, t[`explain.${state}`] ?? bill.message ?? '', bill);
-    say(this.failed, failures(bill) ? t.failed : '');
-    say(this.test, bill.test ? t.test : '');
-    this.paid.hidden = !paid;
+    const explain = t[`explain.${state}`] ?? bill.message ?? '';
+    // How much is not known of every payment that is on its way.
+    this.#write(this.#explain, state === 'confirming' && pay.seen ? `${t.seen} ${explain}` : explain, bill);
+    say(this.#failed, failures(bill) ? t.failed : '');
+    say(this.#test, bill.test ? t.test : '');
+    this.#paid.hidden = !paid;
 
-    this.pay.hidden = !payHere;
+    this.#pay.hidden = !payHere && !hosted;
+    this.#pay.className = payHere ? 'pay' : 'pay hosted';
+    say(this.#deadline, t.deadline.replace('{time}', this.#time(bill.expires_at)));
+    say(this.#deadlineUTC, utc(bill.expires_at));
     if (payHere) {
-      this.#write(this.instruction, t.instruction, bill);
-      this.#write(this.warning, t.warning, bill);
-      this.#write(this.exchange, t.exchange, bill);
+      this.#write(this.#instruction, t.instruction, bill);
+      this.#write(this.#warning, t.warning, bill);
+      this.#write(this.#exchange, t.exchange, bill);
       // A QR code that lacks the memo must not be scanned before the memo is read.
-      this.memoBox.hidden = this.gate.hidden = !memo;
+      this.#memoBox.hidden = this.#gate.hidden = !memo;
       say(this.memo, memo);
-      const place = memo ? this.gate : this.scan;
-      if (this.qr.parentNode !== place) place.append(this.qr);
-      this.qr.alt = t[pay.uri ? 'qr.alt_uri' : 'qr.alt'];
+      const place = memo ? this.#gate : this.#scan;
+      if (this.#qr.parentNode !== place) place.append(this.#qr);
+      this.#qr.alt = t[pay.uri ? 'qr.alt_uri' : 'qr.alt'];
       // The content changes with what is due, the address of the image does not.
       const image = pay.qr ? `${resolve(pay.qr)}?due=${due}` : '';
-      this.scan.hidden = !image;
-      if (this.qr.getAttribute('src') !== image) this.qr.src = image;
+      this.#scan.hidden = !image;
+      if (this.#qr.getAttribute('src') !== image) this.#qr.src = image;
       say(this.amount, due);
-      say(this.crypto, pay.crypto);
-      say(this.network, pay.network);
+      say(this.#crypto, pay.crypto);
+      say(this.#network, pay.network);
       if (this.address.textContent !== address) {
-        this.address.replaceChildren(...(address.match(/.{1,4}/gs) ?? []).map((group) => make('span', '', group)));
+        this.address.replaceChildren(...(address.match(/.{1,4}$|.{1,4}(?=.{4})/gs) ?? []).map((group) => make('span', '', group)));
       }
-      say(this.deadline, t.deadline.replace('{time}', this.#time(bill.expires_at)));
-      say(this.deadlineUTC, utc(bill.expires_at));
     }
     lead(this.wallet, pay.uri);
-    lead(this.hosted, bill.payable && !payHere ? pay.payment_url : null);
-    lead(this.back, paid ? bill.return_url : null);
+    lead(this.hosted, hosted || null);
+    lead(this.return, paid ? bill.return_url : null);
     lead(this.support, bill.support_url);
     lead(this.receipt, resolve(bill.self));
-    this.ask.hidden = bill.final || payHere;
-    this.again.hidden = bill.confirming || bill.payable && bill.payments.length > 0;
+    this.#ask.hidden = bill.final || payHere;
+    this.#again.hidden = bill.confirming || bill.payable && bill.payments.length > 0;
 
     this.#list(bill, before);
     this.#count();
+    // Whoever was where now nothing is begins again at what has changed.
+    if (activeElement?.checkVisibility() === false) this.heading.focus();
+    const said = `${this.heading.textContent}. ${this.#explain.textContent} ${payHere ? this.#instruction.textContent : ''}`;
     if (before && failures(bill) > failures(before)) {
       this.announce('alert', t.failed);
-    } else if (!before || state !== stateOf(before) || pay.paid !== before.pay.paid) {
+    } else if (!before || said !== this.#said) {
       // What asks for something interrupts, the rest waits.
-      this.announce(/^underpaid/.test(state) ? 'alert' : 'status',
-        `${this.heading.textContent}. ${this.explain.textContent} ${payHere ? this.instruction.textContent : ''}`);
+      this.announce(/^underpaid/.test(state) ? 'alert' : 'status', said);
     }
+    this.#said = said;
   }
 
   /**
@@ -294,27 +308,27 @@ export class View {
    * @param {Bill | null} before
    */
   #list(bill, before) {
-    const t = this.#words;
+    const t = this.words;
     const { pay } = bill;
     const { currency, amount } = bill.price;
     if (bill.reference !== before?.reference) {
-      this.items.replaceChildren(...bill.items.map((item) => make('tr', '',
+      this.#items.replaceChildren(...bill.items.map((item) => make('tr', '',
         make('td', '', make('bdi', '', item.name)),
         make('td', 'number', verbatim('bdi', '', `${item.quantity} × ${item.price} ${currency}`)))));
-      this.total.replaceChildren(verbatim('bdi', '', `${amount} ${currency}`));
+      this.#total.replaceChildren(verbatim('bdi', '', `${amount} ${currency}`));
       // A receipt on paper says where the money went; on the screen it would ask for more.
-      this.paper.replaceChildren(...[[t.amount, `${pay.amount} ${pay.crypto} · ${pay.network}`], [t.address, pay.address], [t.memo, pay.memo]]
+      this.#paper.replaceChildren(...[[t.amount, `${pay.amount} ${pay.crypto} · ${pay.network}`], [t.address, pay.address], [t.memo, pay.memo]]
         .flatMap(([name, value]) => (value && pay.address ? [`${name}: `, verbatim('bdi', '', value), make('br')] : [])));
-      say(this.reference, bill.reference);
-      say(this.created, this.#time(bill.created_at));
-      say(this.createdUTC, utc(bill.created_at));
+      say(this.#reference, bill.reference);
+      say(this.#created, this.#time(bill.created_at));
+      say(this.#createdUTC, utc(bill.created_at));
     }
     const { payments } = bill;
-    this.paymentsTitle.hidden = this.payments.hidden = !payments.length;
+    this.#paymentsTitle.hidden = this.#payments.hidden = !payments.length;
     if (JSON.stringify(payments) === JSON.stringify(before?.payments)) return;
-    this.payments.replaceChildren(...payments.map((payment) => make('li', '',
+    this.#payments.replaceChildren(...payments.map((payment) => make('li', '',
       verbatim('bdi', 'number', `${payment.amount} ${payment.crypto}`), ' ',
-      make('span', 'tag', payment.network), ' ',
+      make('bdi', 'tag', payment.network), ' ',
       make('span', 'tag', t[`status.${payment.status}`] ?? payment.status), ' ',
       ...(payment.not_counted ? [make('span', 'tag', t.other)] : []),
       ...(payment.txid ? [make('br'), verbatim('code', 'txid', payment.txid)] : []))));
@@ -340,9 +354,9 @@ export class View {
    * @param {string} key of the text; none for nothing
    */
   tell(key) {
-    const text = this.#words[key] ?? '';
-    if (text && text !== this.link.textContent) this.announce('status', text);
-    say(this.link, text);
+    const text = this.words[key] ?? '';
+    if (text && text !== this.#link.textContent) this.announce('status', text);
+    say(this.#link, text);
   }
 
   /** Shows the countdown and asks at its end. The device's clock has no part in it. */
@@ -359,10 +373,10 @@ export class View {
       if (document.hidden) last = now;
       const left = bill.expires_in - (now - this.#shownAt) / 1000;
       const seconds = Math.max(0, Math.ceil(left));
-      this.timer.hidden = seconds > COUNTDOWN;
-      say(this.timer, this.#words.timer.replace('{time}', `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`));
+      this.#timer.hidden = seconds > COUNTDOWN;
+      say(this.#timer, this.words.timer.replace('{time}', `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`));
       for (const minutes of SPOKEN) {
-        if (left <= minutes * 60 && this.#spoken > minutes * 60) this.announce('status', this.#words.minutes.replace('{minutes}', `${minutes}`));
+        if (left <= minutes * 60 && this.#spoken > minutes * 60) this.announce('status', this.words.minutes.replace('{minutes}', `${minutes}`));
       }
       this.#spoken = left;
       // A second of grace, since the server cuts off parts of seconds. A gap between
@@ -382,7 +396,7 @@ export class View {
    * @param {Copied} what
    */
   #copier(what) {
-    const words = this.#words;
+    const words = this.words;
     const copy = button(words[`copy.${what}`], async () => {
       this.#restore();
       try {
@@ -412,7 +426,7 @@ export class View {
    * @param {string} iso
    */
   #time(iso) {
-    return new Date(iso).toLocaleString(this.#words.lang, {
+    return new Date(iso).toLocaleString(this.words.lang, {
       year: 'numeric', month: 'short', day: 'numeric', hour: 'numeric', minute: '2-digit', timeZoneName: 'short', numberingSystem: 'latn',
     });
   }

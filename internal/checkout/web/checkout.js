@@ -1,6 +1,6 @@
 // @ts-check
 
-import { beside, Follower, languageOf, placeOrder, randomKey, Refusal, words } from './checkout-client.js';
+import { beside, Follower, languageOf, placeOrder, randomKey, words } from './checkout-client.js';
 import { button, make, stateOf, View } from './checkout-view.js';
 
 /**
@@ -36,6 +36,7 @@ import { button, make, stateOf, View } from './checkout-view.js';
  * @property {string | null} amount
  * @property {string} paid
  * @property {string | null} due
+ * @property {string | null} seen
  * @property {string | null} uri
  * @property {string | null} qr
  * @property {string} [payment_url]
@@ -63,7 +64,7 @@ const TOKEN = /^[\w-]{22}$/;
 export class CheckoutEvent extends Event {
   /**
    * @param {string} name
-   * @param {{bill?: Bill, previous?: string, code?: string, retryable?: boolean}} details
+   * @param {{bill?: Bill, previous?: string, code?: string, retryable?: boolean, detail?: string}} details
    */
   constructor(name, details) {
     super(`ccpayment-${name}`, { bubbles: true, composed: true });
@@ -79,7 +80,7 @@ export class CheckoutEvent extends Event {
  * @attr endpoint - address of the bills; default: the form's action
  * @attr theme - light, dark or auto (the reader's preference); default: the page's color-scheme
  * @attr resume - fragment (default), session or none: where a reload finds the bill
- * @attr state - set by the element: idle, creating, error, confirming or the bill's status
+ * @attr state - set by the element: idle, loading, creating, error, confirming or the bill's status
  * @event ccpayment-bill
  * @event ccpayment-status
  * @event ccpayment-error
@@ -95,7 +96,10 @@ export class CCPaymentCheckoutElement extends HTMLElement {
   #root = this.attachShadow({ mode: 'open' });
   #form = make('slot');
   #sheet = make('link');
-  #problem = make('div', 'problem');
+  // What is in these is read out, which only works for what was in the page before.
+  #problem = make('div');
+  #status = make('p', 'sr');
+  #alert = make('p', 'sr');
   /** @type {View | null} */
   #view = null;
   /** @type {Follower | null} */
@@ -109,13 +113,18 @@ export class CCPaymentCheckoutElement extends HTMLElement {
   /** @type {{form: HTMLFormElement, submitter: HTMLElement | null} | null} */
   #sent = null;
   #connected = false;
+  #languages = new MutationObserver(() => this.#view && this.#ready().catch(() => {}));
+  /** Changes with each bill that is opened, so that an earlier one does not come back. */
+  #opening = {};
+  #native = false;
 
   constructor() {
     super();
     this.#sheet.rel = 'stylesheet';
     this.#sheet.href = beside('checkout.css');
-    this.#problem.setAttribute('role', 'alert');
-    this.#root.append(this.#sheet, this.#form, this.#problem);
+    this.#problem.role = this.#alert.role = 'alert';
+    this.#status.role = 'status';
+    this.#root.append(this.#sheet, this.#form, this.#problem, this.#status, this.#alert);
     this.addEventListener('submit', (event) => this.#submit(event));
   }
 
@@ -146,6 +155,7 @@ export class CCPaymentCheckoutElement extends HTMLElement {
     // What a click will need is fetched now, so that nothing stands between the
     // shop's answer and the address.
     words(languageOf(this)).catch(() => {});
+    for (const root of [document, this.getRootNode()]) this.#languages.observe(root, { subtree: true, attributeFilter: ['lang'] });
     const token = this.getAttribute('bill') ?? this.#remembered();
     if (token) this.#open(token);
     else this.#idle();
@@ -155,6 +165,7 @@ export class CCPaymentCheckoutElement extends HTMLElement {
     queueMicrotask(() => {
       if (this.isConnected || !this.#connected) return;
       this.#connected = false;
+      this.#languages.disconnect();
       this.#close();
     });
   }
@@ -166,7 +177,8 @@ export class CCPaymentCheckoutElement extends HTMLElement {
    */
   attributeChangedCallback(name, old, value) {
     if (!this.#connected || old === value || name === 'bill' && value === (this.#bill?.token ?? null)) return;
-    const token = this.getAttribute('bill');
+    // Another endpoint is no reason to forget what is remembered.
+    const token = this.getAttribute('bill') ?? (name === 'bill' ? null : this.#remembered());
     this.#close();
     this.#bill = null;
     if (token) this.#open(token);
@@ -180,35 +192,46 @@ export class CCPaymentCheckoutElement extends HTMLElement {
 
   /** The address of the bills. Modules live beside them. */
   get #endpoint() {
-    const form = this.querySelector('form');
-    const named = this.getAttribute('endpoint') ?? this.#sent?.form.getAttribute('action') ?? form?.getAttribute('action');
-    return new URL(named || beside('bills'), named ? this.baseURI : undefined).href.replace(/[?#].*/, '').replace(/\/$/, '');
+    const named = this.getAttribute('endpoint') ?? (this.#sent?.form ?? this.querySelector('form'))?.getAttribute('action');
+    return new URL(named || beside('bills'), this.baseURI).href.replace(/\/?([?#].*)?$/, '');
   }
 
-  /** The view, with its texts and its style. */
+  /**
+   * The view in the language of the page, with its style.
+   * @returns {Promise<View>}
+   */
   async #ready() {
-    const texts = await words(languageOf(this));
+    const language = languageOf(this);
+    const texts = await words(language);
     if (!this.#sheet.sheet) {
       // Nobody should see the panel without its style, nor wait for it without end.
       await new Promise((resolve) => {
-        this.#sheet.addEventListener('load', resolve, { once: true });
-        this.#sheet.addEventListener('error', resolve, { once: true });
+        this.#sheet.onload = this.#sheet.onerror = resolve;
         setTimeout(resolve, 3000);
       });
     }
-    if (!this.#view) {
-      const view = new View(texts, (action) => this.#act(action));
-      view.panel.hidden = true;
-      this.#root.append(view.panel, view.status, view.alert);
-      this.#view = view;
+    if (language !== languageOf(this)) return this.#ready();
+    const old = this.#view;
+    if (old?.words === texts) return old;
+    old?.stop();
+    old?.panel.remove();
+    const view = this.#view = new View(texts, (action) => this.#act(action), this.#status, this.#alert);
+    this.#root.append(view.panel);
+    this.#showPanel(!!this.#form.hidden);
+    if (this.#bill) {
+      this.#draw(this.#bill);
+      // The time that is left was that of then.
+      this.refresh();
+    } else if (this.#form.hidden) {
+      this.#wait(/** @type {'loading'} */ (this.getAttribute('state')));
     }
-    return { view: this.#view, texts };
+    return view;
   }
 
   /** @param {SubmitEvent} event */
   #submit(event) {
     const form = event.target;
-    if (event.defaultPrevented || !(form instanceof HTMLFormElement) || form.getAttribute('method')?.toLowerCase() !== 'post') return;
+    if (this.#native || event.defaultPrevented || !(form instanceof HTMLFormElement) || form.getAttribute('method')?.toLowerCase() !== 'post') return;
     event.preventDefault();
     this.#order(form, event.submitter);
   }
@@ -220,62 +243,71 @@ export class CCPaymentCheckoutElement extends HTMLElement {
    * @param {HTMLElement | null} submitter
    */
   async #order(form, submitter) {
-    if (this.#ordering) return;
+    // A bill that is remembered may be paid already. Whoever wants another says so first.
+    if (this.#ordering || this.getAttribute('state') === 'loading') return;
     const ordering = new AbortController();
     this.#ordering = ordering;
     this.#sent = { form, submitter };
     this.#problem.replaceChildren();
     this.#setState('creating');
-    const fields = [...new FormData(form, submitter)].map(([name, value]) => [name, String(value)]);
-    const body = new URLSearchParams(fields).toString();
+    const body = new URLSearchParams(/** @type {any} */ (new FormData(form, submitter))).toString();
+    submitter?.toggleAttribute('disabled', true);
     // One key for one order: a repetition gets the bill that there is, a changed
     // order another.
     if (body !== this.#cart) {
       this.#cart = body;
       this.#key = randomKey();
     }
-    /** @type {View} */
-    let view;
-    try {
-      ({ view } = await this.#ready());
-    } catch {
+    const done = () => {
+      submitter?.toggleAttribute('disabled', false);
+      if (this.#ordering === ordering) this.#ordering = null;
+    };
+    const view = await this.#ready().catch(() => null);
+    if (ordering.signal.aborted) return done();
+    if (!view) {
       // Without its texts this element can do nothing; the form still can.
-      this.#ordering = null;
-      HTMLFormElement.prototype.submit.call(form);
+      done();
+      this.#setState('idle');
+      this.#native = true;
+      form.requestSubmit(submitter);
+      this.#native = false;
       return;
     }
-    view.creating();
-    this.#showPanel(true);
-    view.heading.focus();
     try {
-      const bill = await placeOrder(this.#endpoint, body, this.#key, ordering.signal, () => view.tell(navigator.onLine ? 'retrying' : 'offline'));
-      this.#follow(bill.token, bill);
+      this.#wait('creating');
+      view.heading.focus();
+      const answer = await placeOrder(this.#endpoint, body, this.#key, ordering.signal, () => this.#view?.tell(navigator.onLine ? 'retrying' : 'offline'));
+      done();
+      if ('token' in answer) return this.#follow(answer.token, answer);
+      if (!answer.retryable) this.#cart = '';
+      await this.#fail(answer);
     } catch (error) {
-      if (ordering.signal.aborted) return;
-      const refusal = error instanceof Refusal ? error : new Refusal('other', false);
-      if (!refusal.retryable) this.#cart = '';
-      await this.#fail(refusal);
+      done();
+      // Whoever ended it has shown something else.
+      if (!ordering.signal.aborted) throw error;
     } finally {
       ordering.abort();
-      if (this.#ordering === ordering) this.#ordering = null;
     }
   }
 
   /**
    * Goes back to the form and says why.
-   * @param {Refusal} refusal
+   * @param {import('./checkout-client.js').Refusal} refusal
    */
-  async #fail(refusal) {
-    const { texts } = await this.#ready();
+  async #fail({ code, retryable = false, detail = '' }) {
+    const { words: t } = await this.#ready();
     this.#showPanel(false);
-    const retry = button(texts.retry, () => this.#sent && this.#order(this.#sent.form, this.#sent.submitter));
-    this.#problem.lang = texts.lang;
-    this.#problem.dir = texts.dir;
-    this.#problem.replaceChildren(make('b', '', texts['problem.title']),
-      make('p', '', texts[`problem.${refusal.code}`] ?? texts['problem.other']), ...(refusal.retryable ? [retry] : []));
+    const text = t[`problem.${code}`];
+    // What no buyer can mend is a mistake in the page, for whoever wrote it.
+    if (!text) console.warn(`ccpayment-checkout: ${code}. ${detail}`);
+    const retry = button(t.retry, () => this.#sent && this.#order(this.#sent.form, this.#sent.submitter));
+    const problem = make('div', 'problem', make('b', '', t['problem.title']), make('p', '', text ?? t['problem.other']), ...(retryable ? [retry] : []));
+    problem.lang = t.lang;
+    problem.dir = t.dir;
+    this.#problem.replaceChildren(problem);
     this.#setState('error');
-    (refusal.retryable ? retry : this.#sent?.submitter)?.focus();
-    this.dispatchEvent(new CheckoutEvent('error', { code: refusal.code, retryable: refusal.retryable }));
+    (retryable ? retry : this.#sent?.submitter)?.focus();
+    this.dispatchEvent(new CheckoutEvent('error', { code, retryable, detail }));
   }
 
   /**
@@ -283,12 +315,16 @@ export class CCPaymentCheckoutElement extends HTMLElement {
    * @param {string} token
    */
   async #open(token) {
-    try {
-      await this.#ready();
-    } catch {
-      return; // the form is there
-    }
-    if (this.#connected) this.#follow(token, null);
+    // The form is away from the beginning: what it would order may be paid already.
+    this.#wait('loading');
+    const opening = this.#opening = {};
+    const view = await this.#ready().catch(() => null);
+    if (this.#opening !== opening) return;
+    if (view) return this.#follow(token, null);
+    // The server's own page needs no texts of this element.
+    const page = make('a', '', this.#addressOf(token));
+    page.href = page.text;
+    this.#problem.replaceChildren(page);
   }
 
   /**
@@ -297,14 +333,19 @@ export class CCPaymentCheckoutElement extends HTMLElement {
    */
   #follow(token, bill) {
     this.#follower?.stop();
-    const address = `${this.#endpoint}/${encodeURIComponent(token)}`;
-    this.#follower = new Follower(address, (news) => this.#show(news), (connection) => {
-      if (connection !== 'gone') return this.#view?.tell(this.#bill ? connection : '');
-      if (this.#bill) return;
+    this.#follower = new Follower(this.#addressOf(token), (news) => this.#show(news), (connection) => {
+      if (connection !== 'gone') return this.#view?.tell(connection);
+      // What is shown stays: it may be paid, and the shop will be asked about it.
+      if (this.#bill) return this.#view?.tell('problem.not_found');
       this.#reset();
-      this.dispatchEvent(new CheckoutEvent('error', { code: 'not_found', retryable: false }));
+      this.#fail({ code: 'not_found' });
     });
     this.#follower.start(bill);
+  }
+
+  /** @param {string} token */
+  #addressOf(token) {
+    return `${this.#endpoint}/${encodeURIComponent(token)}`;
   }
 
   /** @param {Bill} bill */
@@ -316,12 +357,28 @@ export class CCPaymentCheckoutElement extends HTMLElement {
       this.setAttribute('bill', bill.token);
       this.#remember(bill.token);
     }
-    this.#view?.show(bill, (address) => new URL(address, this.#endpoint).href);
+    this.#draw(bill);
     this.#showPanel(true);
     const state = stateOf(bill);
     this.#setState(state);
     this.dispatchEvent(new CheckoutEvent('bill', { bill }));
     if (state !== previous) this.dispatchEvent(new CheckoutEvent('status', { bill, previous }));
+  }
+
+  /** @param {Bill} bill */
+  #draw(bill) {
+    this.#view?.show(bill, (address) => new URL(address, this.#endpoint).href);
+  }
+
+  /**
+   * Shows that something is under way, in place of the form.
+   * @param {'loading' | 'creating'} state
+   */
+  #wait(state) {
+    this.#setState(state);
+    this.#problem.replaceChildren();
+    this.#view?.wait(state);
+    this.#showPanel(true);
   }
 
   /** @param {boolean} shown */
@@ -342,6 +399,7 @@ export class CCPaymentCheckoutElement extends HTMLElement {
 
   /** Ends whatever is under way. */
   #close() {
+    this.#opening = {};
     this.#ordering?.abort();
     this.#ordering = null;
     this.#follower?.stop();
@@ -368,12 +426,12 @@ export class CCPaymentCheckoutElement extends HTMLElement {
 
   /** Where a reload finds the bill of this element and no other's. */
   get #place() {
-    return `ccpayment-${this.id || [...document.querySelectorAll(this.localName)].indexOf(this)}`;
+    return `ccpayment-${encodeURIComponent(this.id) || [...document.querySelectorAll(this.localName)].indexOf(this)}`;
   }
 
-  /** What the address of the page remembers, without what else may stand there. */
+  /** What the address of the page has after its "#", where a shop may have put its own. */
   get #fragment() {
-    return new URLSearchParams([...new URLSearchParams(location.hash.slice(1))].filter(([name]) => name.startsWith('ccpayment-')));
+    return location.hash.slice(1).split('&').filter((part) => part);
   }
 
   #remembered() {
@@ -381,7 +439,7 @@ export class CCPaymentCheckoutElement extends HTMLElement {
     let token = null;
     try {
       token = resume === 'session' ? sessionStorage.getItem(this.#place + location.pathname)
-        : resume === 'none' ? null : this.#fragment.get(this.#place);
+        : resume === 'none' ? null : this.#fragment.find((part) => part.startsWith(`${this.#place}=`))?.split('=')[1];
     } catch {
       // A browser may refuse its storage.
     }
@@ -400,11 +458,10 @@ export class CCPaymentCheckoutElement extends HTMLElement {
       }
       return;
     }
-    const kept = this.#fragment;
-    if (token) kept.set(this.#place, token);
-    else if (kept.has(this.#place)) kept.delete(this.#place);
-    else return;
-    history.replaceState(history.state, '', `${location.pathname}${location.search}${kept.size ? `#${kept}` : ''}`);
+    const others = this.#fragment.filter((part) => !part.startsWith(`${this.#place}=`));
+    if (token) others.push(`${this.#place}=${token}`);
+    const address = location.href.split('#')[0] + (others.length ? `#${others.join('&')}` : '');
+    if (address !== location.href) history.replaceState(history.state, '', address);
   }
 }
 
