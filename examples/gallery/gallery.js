@@ -10,7 +10,7 @@ const bitcoin = { crypto: 'BTC', network: 'Bitcoin', address: 'bc1qar0srrr7xfkvy
 const xrp = { crypto: 'XRP', network: 'XRP Ledger', address: 'rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh', memo: '884213907', uri: null, qr: '/gallery/qr-xrp.svg' };
 
 const payment = (amount, status, more) => ({
-  id: `${amount}-${status}`, status, amount, crypto: 'USDT', network: 'TRC20', ...more,
+  id: `${amount}-${status}`, status, amount, crypto: 'USDT', network: 'TRON (TRC20)', ...more,
   txid: 'c9e1a7f05d3b42688f0e6a1c7d94b3e25f8a6c0d1b7e4f3920a5d8c6b1e7f402',
 });
 
@@ -31,13 +31,16 @@ const late = { expires_in: 0 };
 const states = {
   'form': null,
   'creating': 'creating',
+  'loading': bill('awaiting_payment', {}, open),
   'awaiting': bill('awaiting_payment', {}, open),
   'awaiting, with a wallet link': bill('awaiting_payment', { amount: '0.00077871', due: '0.00077871', ...bitcoin }, open),
   'awaiting, with a memo': bill('awaiting_payment', { amount: '79.12', due: '79.12', ...xrp }, open),
   'awaiting, a test': bill('awaiting_payment', {}, { ...open, test: true }),
   'awaiting, hosted': bill('awaiting_payment', { crypto: null, network: null, address: null, amount: null, due: null, qr: null, payment_url: '/gallery/' }, open),
   'awaiting, a payment failed': bill('awaiting_payment', {}, { ...open, payments: [payment('50.0137', 'failed')] }),
-  'confirming': bill('awaiting_payment', {}, { confirming: true, payments: [payment('50.0137', 'processing')] }),
+  'confirming': bill('awaiting_payment', { seen: '50.0137' }, { confirming: true, payments: [payment('50.0137', 'processing')] }),
+  'confirming a part': bill('awaiting_payment', { seen: '20' }, { confirming: true, payments: [payment('20', 'processing')] }),
+  'confirming, the amount not known yet': bill('awaiting_payment', {}, { confirming: true }),
   'underpaid': bill('underpaid', { paid: '20', due: '30.0137' }, { ...open, payments: [payment('20', 'success')] }),
   'paid': bill('paid', { paid: '50.0137', due: '0' }, { payments: [payment('20', 'success'), payment('30.0137', 'success')] }),
   'overpaid': bill('overpaid', { paid: '60', due: '0' }, { payments: [payment('60', 'success'), payment('5', 'success', { crypto: 'USDC', network: 'BEP20', not_counted: true })] }),
@@ -60,6 +63,7 @@ window.fetch = async (address, init) => {
   if (place === 'bills') {
     const name = names[Number.parseInt(id, 10)];
     asked.set(id, (asked.get(id) ?? 0) + 1);
+    if (name === 'loading') return new Promise(() => {});
     if (name === 'connection lost' && asked.get(id) > 1) throw new TypeError('no connection');
     return json(200, { ...states[name], token: id });
   }

@@ -819,6 +819,29 @@ func TestAnOrderForWhichAllAreRefusedIsLeftOut(t *testing.T) {
 	if err != nil || len(got) != 3 || got["o1"].Due.Amount.String() != "1" || got["o2"].Err != nil || got["poison"].Err == nil || errors.Is(got["poison"].Err, gateway.ErrUnlisted) {
 		t.Errorf("got %+v, %v", got, err)
 	}
+	// Three in a row are no order's fault, whatever the code says, which is not documented.
+	g = refuses(`{"code":224066,"msg":"Service error, please try again"}`)
+	hundred := make([]string, 100)
+	for i := range hundred {
+		hundred[i] = fmt.Sprint("poison", i)
+	}
+	if got, err := g.client.Lookup(t.Context(), hundred); err == nil || len(got) != 3 || len(g.requests) != 4 {
+		t.Errorf("got %+v, %v after %d requests", got, err, len(g.requests))
+	}
+	// An answer that cannot be read for one of them is one about that one.
+	g = start(t, func(w http.ResponseWriter, _ *http.Request) {
+		g.mu.Lock()
+		asked := g.requests[len(g.requests)-1].body
+		g.mu.Unlock()
+		twice := ""
+		if strings.Contains(asked, "poison") {
+			twice = `"order_amount":"2",`
+		}
+		signed(w, []byte(info("o1", twice+`"order_amount":"1","crypto":"USDT","chain":"TRX"`)))
+	})
+	if got, err := g.client.Lookup(t.Context(), []string{"poison", "o1"}); err != nil || got["o1"].Due.Amount.String() != "1" || got["poison"].Err == nil {
+		t.Errorf("got %+v, %v", got, err)
+	}
 	// What is about the account or the rate is no order's fault.
 	for _, refused := range []string{`{"code":225213,"msg":"only call api of version 2"}`, `{"code":11004,"msg":"RateLimit"}`} {
 		g := refuses(refused)

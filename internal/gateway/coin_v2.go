@@ -32,6 +32,18 @@ func coinNumber(t text) int64 {
 	return id
 }
 
+// freshen asks for the list of coins anew if a coin is told by another name than it has
+// there: the list is kept for an hour, and the coin may have a new name.
+func (c *v2) freshen(ctx context.Context, told bill.Token) {
+	coins, err := c.coins.get(ctx, c.fetchCoins)
+	if err != nil || told.CoinID <= 0 || told.Crypto == "" {
+		return
+	}
+	if symbol := coins.symbols[told.CoinID]; symbol != "" && !strings.EqualFold(symbol, told.Crypto) {
+		c.coins.renew(ctx, c.fetchCoins)
+	}
+}
+
 // named gives a coin the names of the list of coins, as far as there is one.
 func (c *v2) named(ctx context.Context, told bill.Token) coinV2 {
 	coin := coinV2{Token: told}
@@ -71,6 +83,7 @@ func (c *v2) paidIn(ctx context.Context, told bill.Token, order coinV2) (coinV2,
 	if told.CoinID <= 0 {
 		return coinV2{Token: told}, nil // compared by its name, or no coin
 	}
+	c.freshen(ctx, told)
 	coin := c.named(ctx, bill.Token{CoinID: told.CoinID, Chain: told.Chain})
 	if told.CoinID == order.CoinID {
 		coin.names = append(coin.names, order.names...)

@@ -29,6 +29,9 @@ type Client interface {
 	// with one order is in its information. An error is about them all; the map then has
 	// those that were asked about before it.
 	Lookup(ctx context.Context, references []string) (map[string]Info, error)
+	// Released reports whether the gateway says of a payment, when asked about it alone,
+	// that it is not flagged as risky.
+	Released(ctx context.Context, reference, record string) (bool, error)
 	// Resend has the gateway send the callbacks of confirmed payments again that were
 	// not taken between two times, at most an hour apart. The gateway allows one such
 	// request a minute and 25 a day.

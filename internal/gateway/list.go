@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -35,12 +36,7 @@ func (l *list[T]) get(ctx context.Context, fetch func(context.Context) (T, error
 	if fresh {
 		return value, err
 	}
-	// Whoever waits cannot call it off for the others. It is bounded by the time-out of
-	// the client.
-	flight := l.flight.DoChan("", func() (any, error) {
-		l.keep(fetch(context.WithoutCancel(ctx)))
-		return nil, nil
-	})
+	flight := l.ask(ctx, fetch)
 	if known {
 		return value, nil
 	}
@@ -51,6 +47,34 @@ func (l *list[T]) get(ctx context.Context, fetch func(context.Context) (T, error
 	}
 	value, _, _, err = l.cached()
 	return value, err
+}
+
+// renew asks for the list and waits for it, unless that was done a moment ago.
+func (l *list[T]) renew(ctx context.Context, fetch func(context.Context) (T, error)) {
+	l.mu.Lock()
+	age := time.Since(l.asked)
+	l.mu.Unlock()
+	if age < listRetry {
+		return
+	}
+	select {
+	case <-l.ask(ctx, fetch):
+	case <-ctx.Done():
+	}
+}
+
+// ask asks for the list. Whoever waits cannot call it off for the others; it is bounded by
+// the time-out of the client. A panic there, where nobody recovers, would end the server.
+func (l *list[T]) ask(ctx context.Context, fetch func(context.Context) (T, error)) <-chan singleflight.Result {
+	return l.flight.DoChan("", func() (any, error) {
+		defer func() {
+			if p := recover(); p != nil {
+				l.keep(*new(T), fmt.Errorf("panic: %v", p))
+			}
+		}()
+		l.keep(fetch(context.WithoutCancel(ctx)))
+		return nil, nil
+	})
 }
 
 // cached returns what is known, and whether that is fresh. The error is there only if

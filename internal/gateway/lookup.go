@@ -5,8 +5,8 @@ import (
 	"errors"
 )
 
-// maxSilent is after how many orders in a row without an answer the others are not asked
-// about: it is not these orders then.
+// maxSilent is after how many orders in a row about which the gateway has not told the
+// others are not asked about: it is not these orders then.
 const maxSilent = 3
 
 // lookupEach asks about orders one by one. One about which the gateway cannot be asked
@@ -17,12 +17,10 @@ func lookupEach(ctx context.Context, references []string, ask func(ctx context.C
 	for _, reference := range references {
 		info, err := ask(ctx, reference)
 		if e := new(Error); errors.As(err, &e) && !errors.Is(err, ErrUnlisted) {
-			if ctx.Err() != nil || e.concernsAll() {
+			if ctx.Err() != nil || e.Failure == Refused && e.concernsAll() {
 				return infos, err
 			}
-			if silent++; e.Failure != Unreachable {
-				silent = 0
-			}
+			silent++
 		} else {
 			silent = 0
 		}

@@ -222,7 +222,7 @@ func (c *v2) flagged(ctx context.Context, limiter *rate.Limiter, reference strin
 	}
 	r, err := c.record(ctx, limiter, pathRecord, p.ID)
 	switch {
-	case errors.Is(err, errNoOrder) || errors.Is(err, errMaybeNoOrder) || err == nil && (!r.Risky.told || !r.of(reference)):
+	case errors.Is(err, errNoOrder) || err == nil && (!r.Risky.told || !r.of(reference)):
 		p.Status = bill.Pending
 		return nil
 	case err != nil:
@@ -390,6 +390,7 @@ func (c *v2) Complete(ctx context.Context, cb Callback) (Callback, error) {
 		told    = cb.Token
 		unknown error
 	)
+	c.freshen(ctx, told)
 	if cb.Kind == KindOrder && cb.Reference != "" {
 		info, unknown = c.lookup(ctx, c.pace.callbacks, cb.Reference)
 		if e := new(Error); errors.As(unknown, &e) && (e.Failure != Refused || e.concernsAll()) {
@@ -481,6 +482,15 @@ func (cb Callback) with(e entryV2, told bill.Token) (Callback, error) {
 	}
 	cb.Incomplete = false
 	return cb, nil
+}
+
+// Released asks the payment's own record.
+func (c *v2) Released(ctx context.Context, reference, record string) (bool, error) {
+	r, err := c.record(ctx, c.pace.orders, pathRecord, record)
+	if errors.Is(err, errNoOrder) {
+		return false, nil
+	}
+	return err == nil && r.Risky.told && !r.Risky.set && r.of(reference), err
 }
 
 // maxHints bounds what is remembered of orders.

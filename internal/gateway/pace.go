@@ -39,14 +39,21 @@ func newPacer() *pacer {
 // wait returns when a question may be asked, by one of the limiters. While the gateway is
 // left alone the error is the one with which it has asked for that.
 func (p *pacer) wait(ctx context.Context, limiter *rate.Limiter, endpoint string) error {
+	if err := p.resting(endpoint); err != nil {
+		return err
+	}
+	if err := limiter.Wait(ctx); err != nil {
+		return &Error{Failure: Unreachable, Endpoint: endpoint, Err: err}
+	}
+	return p.resting(endpoint) // it may have begun meanwhile
+}
+
+func (p *pacer) resting(endpoint string) error {
 	p.mu.Lock()
 	rest := time.Until(p.until)
 	p.mu.Unlock()
 	if rest > 0 {
 		return &Error{Failure: Refused, Endpoint: endpoint, Code: codeRateLimit, Msg: "not asked, after a refusal for too many requests", after: rest}
-	}
-	if err := limiter.Wait(ctx); err != nil {
-		return &Error{Failure: Unreachable, Endpoint: endpoint, Err: err}
 	}
 	return nil
 }

@@ -19,6 +19,9 @@ const (
 	maxList   = 16 << 20
 )
 
+// errUnusable is why an answer that came is none.
+var errUnusable = errors.New("the answer is not usable")
+
 // codeSuccess is the only code that says success, in both generations.
 const codeSuccess = 10000
 
@@ -136,7 +139,7 @@ func (t *transport) exchange(ctx context.Context, path string, body []byte, limi
 
 	var e envelope
 	if err := decode(answer, &e); err != nil {
-		return fail(Unreachable, fmt.Errorf("the answer is not usable: %v", err))
+		return fail(Unreachable, fmt.Errorf("%w: %v", errUnusable, err))
 	}
 	if e.Code == nil {
 		return fail(Unreachable, errors.New("the answer has no code, so it is not the gateway's"))
@@ -149,7 +152,7 @@ func (t *transport) exchange(ctx context.Context, path string, body []byte, limi
 		return fail(BadSignature, fmt.Errorf("the answer's signature is not valid: %w", err))
 	}
 	if err := decode(answer, out); err != nil {
-		return fail(Unreachable, fmt.Errorf("the answer is not usable: %v", err))
+		return fail(Unreachable, fmt.Errorf("%w: %v", errUnusable, err))
 	}
 	return nil
 }

@@ -163,11 +163,13 @@ func (c *v1) CreateHosted(ctx context.Context, o Order) (string, error) {
 }
 
 // Lookup asks /bill/info about at most 100 orders of this shop. What the gateway does
-// with one it does not know is not documented. Should it refuse them all for that one,
-// each is asked about alone.
+// with one it does not know is not documented. Should it refuse them all for that one, or
+// give an answer that cannot be read for one, each is asked about alone.
 func (c *v1) Lookup(ctx context.Context, references []string) (map[string]Info, error) {
 	infos, err := c.lookup(ctx, references)
-	if e := new(Error); len(references) == 1 || !errors.As(err, &e) || e.Failure != Refused || e.concernsAll() {
+	e := new(Error)
+	oneOfThem := errors.Is(err, errUnusable) || errors.As(err, &e) && e.Failure == Refused && !e.concernsAll()
+	if !oneOfThem || len(references) == 1 {
 		return infos, err
 	}
 	return lookupEach(ctx, references, func(ctx context.Context, reference string) (Info, error) {
@@ -318,6 +320,9 @@ func (c *v1) fetchTokens(ctx context.Context) (map[string]Listed, error) {
 	}
 	return tokens, nil
 }
+
+// Released has nothing to ask: API v1 flags no payments.
+func (c *v1) Released(context.Context, string, string) (bool, error) { return true, nil }
 
 // Complete has nothing to ask: the callbacks of API v1 say all there is.
 func (c *v1) Complete(_ context.Context, cb Callback) (Callback, error) { return cb, nil }

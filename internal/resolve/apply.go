@@ -175,7 +175,11 @@ func (r *Resolver) pay(tx *store.Tx, a Account, cb gateway.Callback, arrived tim
 	if out.news = rec.Apply(p); out.news {
 		rec.Seq++
 	}
-	return out, tx.SaveBill(rec, saved)
+	if err := tx.SaveBill(rec, saved); err != nil || !held(rec.Bill) || a.Reconcile <= 0 {
+		return out, err
+	}
+	// Its release is asked about, also where the bill was given up.
+	return out, tx.PlanCheck(rec.Reference, nextCheck(rec.Bill, r.now(), a.Reconcile))
 }
 
 // endsUntold reports whether a bill's validity has ended without full payment and that
@@ -220,10 +224,11 @@ func samePrice(b *bill.Bill, cb gateway.Callback) bool {
 	return err == nil && price.Equal(b.Price) && (cb.Currency == "" || strings.EqualFold(cb.Currency, b.Currency))
 }
 
-// binds says how firmly a payment binds a hosted bill to its coin.
+// binds says how firmly a payment binds a hosted bill to its coin. One in a coin that is
+// none does not.
 func binds(p bill.Payment) int {
 	switch {
-	case p.Status == bill.Failed:
+	case p.Status == bill.Failed || !p.Token.Accepts(p.Token):
 		return 0
 	case p.Status == bill.Success && !p.Risky:
 		return 2
@@ -269,21 +274,32 @@ func (r *Resolver) announce(tx *store.Tx, m message) error {
 	return tx.SaveBill(rec, saved)
 }
 
-// withdraw takes an announced payment back that the gateway does not bear out.
+// withdraw takes a payment back that is known by callbacks alone and that the gateway does
+// not bear out.
 func (r *Resolver) withdraw(tx *store.Tx, m message) error {
-	rec, err := tx.Bill(m.account.Name, m.content.Reference)
+	var err error
+	reference := m.content.Reference
+	if m.foreign {
+		reference, err = tx.AnnouncedTo(m.account.Name, m.RecordID)
+	}
+	var rec *store.Record
+	if err == nil {
+		rec, err = tx.Bill(m.account.Name, reference)
+	}
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(rec.Payments, func(p bill.Payment) bool { return p.ID == m.content.RecordID && p.Status == bill.Announced })
+	i := slices.IndexFunc(rec.Payments, func(p bill.Payment) bool {
+		return p.ID == m.RecordID && p.Amount.IsZero() && p.Status != bill.Success && p.Status != bill.Failed
+	})
 	if i < 0 {
 		return nil
 	}
 	rec.Payments = slices.Delete(rec.Payments, i, i+1)
-	if err := tx.RemovePayment(rec.Reference, m.content.RecordID); err != nil {
+	if err := tx.RemovePayment(rec.Reference, m.RecordID); err != nil {
 		return err
 	}
 	rec.Seq++

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -131,6 +132,9 @@ func (r *Resolver) answered(tx *store.Tx, log *zap.Logger, m message, complete g
 	if failed == nil {
 		failed = r.priced(tx, m, complete)
 	}
+	if failed == nil && m.Denied < askUnlisted {
+		failed = r.upToDate(tx, m, complete)
+	}
 	denied := errors.Is(failed, gateway.ErrUnlisted)
 	switch {
 	case failed == nil, denied && m.content.Status != bill.Success && m.Denied >= askUncounted:
@@ -168,8 +172,25 @@ func (r *Resolver) priced(tx *store.Tx, m message, complete gateway.Callback) er
 		return nil
 	case err != nil:
 		return err
-	case rec.Hosted && !rec.Due.IsPositive():
+	case rec.Hosted && (!rec.Due.IsPositive() || !rec.Pays.Accepts(complete.Token)):
 		return fmt.Errorf("%w with what its bill costs in its coin", gateway.ErrUnlisted)
 	}
 	return nil
+}
+
+// upToDate reports whether the gateway's answer is as new as the callback. A payment that is
+// held here already, and that the callback does not flag, may have been released a moment
+// before the gateway's lists say so.
+func (r *Resolver) upToDate(tx *store.Tx, m message, complete gateway.Callback) error {
+	if m.content.Kind != gateway.KindOrder || m.content.Risky || !complete.Risky {
+		return nil
+	}
+	rec, err := tx.Bill(m.account.Name, complete.Reference)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err == nil && slices.ContainsFunc(rec.Payments, func(p bill.Payment) bool { return p.ID == m.RecordID && p.Status == bill.Success && p.Risky }) {
+		err = fmt.Errorf("%w as released", gateway.ErrUnlisted)
+	}
+	return err
 }

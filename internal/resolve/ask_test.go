@@ -123,6 +123,9 @@ func listedV2(record, amount, status string, risky bool) string {
 		record, amount, amount, status, record, time.Now().Unix(), risky)
 }
 
+// cleared is the record of a payment to order abc that is not flagged.
+const cleared = `{"recordId":"r1","orderId":"abc","isFlaggedAsRisky":false}`
+
 // depositV2 is a callback about a payment towards a bill.
 func depositV2(reference, record, status string, risky bool) []byte {
 	return fmt.Appendf(nil, `{"type":"ApiDeposit","msg":{"recordId":%q,"orderId":%q,"coinId":1280,"coinSymbol":"USDT","status":%q,"isFlaggedAsRisky":%v}}`, record, reference, status, risky)
@@ -297,6 +300,7 @@ func TestAPaymentThatIsFlaggedAsRiskyCountsOnceItIsReleased(t *testing.T) {
 					until(3 * every)
 				},
 				func(s *shop, g *gatewayV2) {
+					g.recorded("r1", cleared)
 					g.lists("abc", listedV2("r1", due, "Success", false))
 					until(every + time.Second)
 				},
@@ -311,6 +315,7 @@ func TestAPaymentThatIsFlaggedAsRiskyCountsOnceItIsReleased(t *testing.T) {
 				},
 				func(s *shop, g *gatewayV2) {
 					s.resolve(held)
+					g.recorded("r1", cleared)
 					g.lists("abc", listedV2("r1", due, "Success", false))
 					until(every + time.Second)
 				},

@@ -199,6 +199,7 @@ func TestAReleaseIsHeardThoughItsCallbackLooksLikeTheOneBefore(t *testing.T) {
 		g.lists("abc", listedV2("r1", due, "Success", true))
 		for range 3 { // the gateway may also send it again while it is held
 			shop.resolve(depositV2("abc", "r1", "Success", false))
+			until(48 * time.Hour)
 		}
 		shop.resolve(depositV2("abc", "r1", "Success", true))
 		shop.expect("abc", "bill.payment_held (awaiting_payment)")
@@ -217,6 +218,7 @@ func TestAReleaseIsFoundWeeksLater(t *testing.T) {
 		shop.resolve(depositV2("abc", "r1", "Success", true))
 		until(20 * 24 * time.Hour)
 		g.lists("abc", listedV2("r1", due, "Success", false))
+		g.recorded("r1", cleared)
 		until(7 * time.Hour)
 		if got := shop.story("abc"); !strings.HasSuffix(got, "bill.paid (paid)") {
 			t.Errorf("told %s", got)

@@ -29,7 +29,7 @@ const (
 	// is given up.
 	overdueEvery = 30 * time.Minute
 	// heldEvery is how often a bill is asked about after that if one of its payments is
-	// held, and heldFor until when. The release is news that no clock tells.
+	// held, and heldFor how long, also while there is no answer.
 	heldEvery = 6 * time.Hour
 	heldFor   = 30 * 24 * time.Hour
 	// askAgain is when bills are asked about that an answer has left out because the
@@ -129,14 +129,11 @@ func (r *Resolver) reconcileSome(ctx context.Context, a Account) (out turn, err 
 	}
 	for _, reference := range references {
 		info, tried := infos[reference]
-		every, answered := a.Reconcile, tried || failed == nil
-		switch {
-		case failed != nil && !tried && len(infos) > 0:
-			// Some were asked about and this one was not, so it comes first next time.
-			every = min(every, askAgain)
-		case info.Err != nil && !errors.Is(info.Err, errUnlisted):
-			// This one comes behind the others, or it would hold them up for good.
-			answered = false
+		// Where some were asked about and this one was not, it comes first next time. One
+		// that could not be asked about comes behind the others, or it would hold them up.
+		q := question{answered: tried || failed == nil, skipped: failed != nil && !tried && len(infos) > 0}
+		if info.Err != nil && !errors.Is(info.Err, errUnlisted) {
+			q.answered = false
 			if failed == nil {
 				log.Warn("asking the gateway about an open bill", zap.String("account", a.Name), zap.String("reference", reference), zap.Error(info.Err))
 			}
@@ -144,15 +141,18 @@ func (r *Resolver) reconcileSome(ctx context.Context, a Account) (out turn, err 
 				out.odd = fmt.Errorf("bill %s: %w", reference, info.Err)
 			}
 		}
+		if err := r.doubtReleases(ctx, a, &info); err != nil {
+			return out, err
+		}
 		found := 0
 		err := r.store.WriteInBackground(ctx, func(tx *store.Tx) (err error) {
-			found, err = r.reconcile(tx, log, a, reference, info, every)
+			found, err = r.reconcile(tx, log, a, reference, info, q)
 			return err
 		})
 		if err != nil {
 			return out, fmt.Errorf("reconciling bill %s: %w", reference, err)
 		}
-		if answered {
+		if q.answered {
 			out.Bills++
 		}
 		out.Found += found
@@ -179,9 +179,43 @@ func (r *Resolver) untilCheck(ctx context.Context) (time.Duration, error) {
 	return next, nil
 }
 
+// doubtReleases has a payment that is held here and that the gateway's list does not flag
+// stay held, unless its own record does not flag it either: a callback has flagged it, and
+// the list may not have heard of that.
+func (r *Resolver) doubtReleases(ctx context.Context, a Account, info *gateway.Info) error {
+	if !slices.ContainsFunc(info.Payments, func(s gateway.Seen) bool { return s.ID != "" && s.Status == bill.Success && !s.Risky }) {
+		return nil
+	}
+	rec, err := r.store.BillByReference(ctx, info.Reference)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for i, s := range info.Payments {
+		heldHere := func(p bill.Payment) bool { return p.ID == s.ID && p.Status == bill.Success && p.Risky }
+		if s.Status != bill.Success || s.Risky || !slices.ContainsFunc(rec.Payments, heldHere) {
+			continue
+		}
+		released, err := a.Client.Released(ctx, info.Reference, s.ID)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		info.Payments[i].Risky = err != nil || !released
+	}
+	return nil
+}
+
+// A question is what became of asking about one bill.
+type question struct {
+	answered bool
+	skipped  bool // the gateway was not asked, though about others
+}
+
 // reconcile takes what the gateway knows of a bill into it and plans the next
 // question. The payments it lists enter as callbacks would; found says how many.
-func (r *Resolver) reconcile(tx *store.Tx, log *zap.Logger, a Account, reference string, info gateway.Info, every time.Duration) (found int, err error) {
+func (r *Resolver) reconcile(tx *store.Tx, log *zap.Logger, a Account, reference string, info gateway.Info, q question) (found int, err error) {
 	rec, err := tx.Bill(a.Name, reference)
 	if err != nil {
 		return 0, err
@@ -196,7 +230,17 @@ func (r *Resolver) reconcile(tx *store.Tx, log *zap.Logger, a Account, reference
 	if rec, err = tx.Bill(a.Name, reference); err != nil {
 		return 0, err
 	}
-	return len(list), tx.PlanCheck(reference, nextCheck(rec.Bill, r.now(), every))
+	now := r.now()
+	next, end := nextCheck(rec.Bill, now, a.Reconcile), rec.ExpiresAt.Add(bill.ListenAfter)
+	switch {
+	case a.Reconcile <= 0:
+	case q.skipped:
+		next = now.Add(min(a.Reconcile, askAgain))
+	case next.IsZero() && !q.answered && !rec.StateAt(end.Add(-1)).Final && now.Before(end.Add(heldFor)):
+		// The last question is one that was answered.
+		next = now.Add(max(a.Reconcile, overdueEvery))
+	}
+	return len(list), tx.PlanCheck(reference, next)
 }
 
 // nextCheck is when a bill is asked about again: in regular turns while it is valid,

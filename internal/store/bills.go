@@ -237,6 +237,16 @@ func (tx *Tx) RenamePayment(reference, from, to string) error {
 	return tx.exec(`UPDATE payments SET id = ? WHERE reference = ? AND id = ?`, to, reference, from)
 }
 
+// AnnouncedTo returns the reference of the bill that a payment was announced to, or
+// ErrNotFound.
+func (tx *Tx) AnnouncedTo(account, payment string) (reference string, err error) {
+	err = tx.queryRow(announcedTo, payment, account).Scan(&reference)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", ErrNotFound
+	}
+	return reference, err
+}
+
 // RemovePayment removes a payment of a bill.
 func (tx *Tx) RemovePayment(reference, id string) error {
 	return tx.exec(`DELETE FROM payments WHERE reference = ? AND id = ?`, reference, id)

@@ -109,9 +109,17 @@ func (tx *Tx) FinishCallback(number int64, state, problem string, now time.Time)
 
 // RenameCallback gives a callback the status that the gateway tells of its payment, so
 // that one of the status it came with is no copy of it. One that is there already and has
-// that status is a copy of it and goes.
+// that status is a copy of it and done with. It is not removed: its number could become
+// that of another callback while it is still being asked about under it.
 func (tx *Tx) RenameCallback(number int64, status string) error {
-	return tx.exec(`UPDATE OR REPLACE callbacks SET status = ? WHERE number = ?`, status, number)
+	err := tx.exec(`UPDATE callbacks SET status = c.status || ',copy of ' || ?2, state = 'resolved'
+		FROM (SELECT account, kind, record_id, ?1 AS status FROM callbacks WHERE number = ?2) AS c
+		WHERE callbacks.account = c.account AND callbacks.kind = c.kind AND callbacks.record_id = c.record_id
+			AND callbacks.status = c.status AND callbacks.number <> ?2`, status, number)
+	if err != nil {
+		return err
+	}
+	return tx.exec(`UPDATE callbacks SET status = ? WHERE number = ?`, status, number)
 }
 
 // AskAboutCallback has the gateway asked about a callback, from now on.

@@ -25,6 +25,9 @@ const (
 
 	billsToCheck = `SELECT reference FROM bills WHERE account = ? AND check_at IS NOT NULL AND check_at <= ? ORDER BY check_at LIMIT ?`
 
+	announcedTo = `SELECT p.reference FROM payments p JOIN bills b ON b.reference = p.reference
+		WHERE p.id = ? AND p.status = 'announced' AND b.account = ?`
+
 	nextCheck = `SELECT min(check_at) FROM bills WHERE account = ? AND check_at IS NOT NULL`
 
 	dueDeliveries = `SELECT d.number, d.event, e.type, d.subject, d.tries, d.round, e.trace, e.envelope

@@ -25,6 +25,7 @@ func TestQueriesTakeTheirIndexes(t *testing.T) {
 		"a callback to remove":     pruneCallback,
 		"a bill to remove":         pruneBill,
 		"bills to check":           billsToCheck,
+		"an announced payment":     announcedTo,
 		"next check":               nextCheck,
 		"bills of a status":        openBillsOfStatus + " AND (created_at, reference) < (?, ?) ORDER BY created_at DESC, reference DESC LIMIT ?",
 		"all bills":                "SELECT reference FROM bills WHERE (created_at, reference) < (?, ?) ORDER BY created_at DESC, reference DESC LIMIT ?",

@@ -146,9 +146,19 @@ func TestAStoreOfTheFirstVersionIsBroughtUpToDate(t *testing.T) {
 	closeStore(t, s)
 	outside(t, path, `INSERT INTO callbacks (account, kind, record_id, status, state, due_at, signed_at, received_at, body)
 		VALUES ('default', 'order', 'r1', 'success', 'received', 1, 1, 1, '{}'), ('default', 'order', 'r2', 'success', 'received', 1, 1, 1, '{}')`)
+	for _, b := range [][2]string{{"v1", "0912e09a-d8e2-41d7-a0bc-a25530892988"}, {"v2", "1280 TRX"}, {"hosted", ""}} {
+		outside(t, path, fmt.Sprintf(`INSERT INTO bills (reference, token, account, stage, idempotency_key, request_hash, order_id, items, note, price, currency,
+			hosted, payment_url, method, token_id, crypto, network, chain, contract, address, memo, due, accept_short, status, confirming, paid, seq, created_at, expires_at, updated_at)
+			VALUES ('%[1]s', '%[1]s', 'default', 'open', '%[1]s', '', '', '[]', '', '50', 'USD', 0, '', '', '%[2]s', 'USDT', '', 'TRX', '', '', '', '50', '0', 'awaiting_payment', 0, '0', 1, 1, 1, 1)`, b[0], b[1]))
+	}
 	migrations = all
 
 	s = openAt(t, path)
+	for reference, coin := range map[string]int64{"v1": 0, "v2": 1280, "hosted": 0} {
+		if b, err := s.BillByReference(t.Context(), reference); err != nil || b.Pays.CoinID != coin {
+			t.Errorf("bill %s is in coin %v (%v)", reference, b, err)
+		}
+	}
 	list, err := s.Unresolved(t.Context(), Received, noon, 10)
 	if err != nil || len(list) != 2 || list[0].RecordID != "r1" || list[0].Trace != "" {
 		t.Errorf("callbacks are %v (%v)", list, err)
