@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -102,6 +103,9 @@ func TestACopyThatIsBeingAskedAboutMakesRoomForNoOther(t *testing.T) {
 		shop.receive(depositV2("abc", "r1", "Success", true))
 		shop.start()
 		until(time.Second) // the first is answered, the second is being asked about
+		if got := shop.inbox(); !slices.Equal(got, []string{"r1 resolved", "r1 resolved"}) {
+			t.Errorf("inbox is %q", got)
+		}
 		shop.receive([]byte(`{"type":"DirectDeposit","msg":{"recordId":"u1","referenceId":"user-7","coinId":1280,"coinSymbol":"USDT","amount":"9","status":"Success","isFlaggedAsRisky":false}}`))
 		until(time.Second)
 		close(gate.release)
