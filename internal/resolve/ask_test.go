@@ -135,7 +135,7 @@ func newShopV2(t *testing.T) (*shop, *gatewayV2) {
 	t.Helper()
 	g := &gatewayV2{orders: make(map[string][]string), records: make(map[string]string)}
 	shop := newShop(t)
-	shop.gateway.Client = gateway.NewV2(gateway.Config{Signer: noSigner{}, Endpoint: "http://gateway.test", Timeout: 10 * time.Second, Transport: g})
+	shop.gateway.Client = clientOf(g)
 	shop.account.API, shop.account.Client = "v2", shop.gateway.Client
 	return shop, g
 }
@@ -393,7 +393,7 @@ func TestASlowGatewayHoldsUpNobodyElse(t *testing.T) {
 		shop, g := newShopV2(t)
 		other := shop.account
 		healthy := &gatewayV2{orders: map[string][]string{"healthy": {listedV2("r1", due, "Success", false)}}}
-		other.Name, other.Client = "healthy", gateway.NewV2(gateway.Config{Signer: noSigner{}, Endpoint: "http://gateway.test", Transport: healthy})
+		other.Name, other.Client = "healthy", clientOf(healthy)
 		old := shop.account
 		old.Name, old.API, old.Client = "v1", "v1", gateway.NewV1(gateway.Config{})
 		shop.start()

@@ -29,6 +29,17 @@ func reconcilingV2(t *testing.T, test func(t *testing.T, shop *shop, g *gatewayV
 	})
 }
 
+// clientOf is a client of API v2 whose requests go to a gateway of the test.
+func clientOf(g http.RoundTripper) gateway.Client {
+	return gateway.NewV2(gateway.Config{Signer: noSigner{}, Endpoint: "http://gateway.test", Timeout: 10 * time.Second, Transport: g})
+}
+
+// talksTo has the shop ask another gateway from now on.
+func (shop *shop) talksTo(g http.RoundTripper) {
+	shop.account.Client = clientOf(g)
+	shop.configure(shop.account)
+}
+
 // onBsc moves a listed payment to another coin than that of every bill.
 func onBsc(listed string) string { return strings.Replace(listed, "TRX", "BSC", 1) }
 
@@ -70,8 +81,7 @@ func TestAnOrderThatCannotBeAskedAboutHoldsUpNoOther(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			reconcilingV2(t, func(t *testing.T, shop *shop, g *gatewayV2) {
 				odd := &oddGateway{gatewayV2: g, about: "a-poison", with: with}
-				shop.account.Client = gateway.NewV2(gateway.Config{Signer: noSigner{}, Endpoint: "http://gateway.test", Timeout: 10 * time.Second, Transport: odd})
-				shop.configure(shop.account)
+				shop.talksTo(odd)
 				for i, reference := range []string{"a-poison", "b", "c"} {
 					g.lists(reference, listedV2(fmt.Sprint("r", i), due, "Success", false))
 					shop.openChecked(reference, validForDays)
@@ -162,8 +172,7 @@ func TestAHostedBillCountsAPaymentThatItsRecordTellsOfFirst(t *testing.T) {
 			g.hosted = true
 			g.recorded("r1", record)
 			odd := &oddGateway{gatewayV2: g, about: "abc", with: answering(`{"code":15002,"msg":"OrderExpired"}`)}
-			shop.account.Client = gateway.NewV2(gateway.Config{Signer: noSigner{}, Endpoint: "http://gateway.test", Timeout: 10 * time.Second, Transport: odd})
-			shop.configure(shop.account)
+			shop.talksTo(odd)
 			shop.openChecked("abc", hosted)
 			shop.resolve(depositV2("abc", "r1", "Success", false))
 			shop.expect("abc")
@@ -407,7 +416,7 @@ func TestAHangingAccountHoldsUpOthersForOneQuestionOnly(t *testing.T) {
 		other := shop.account
 		other.Name = "healthy"
 		healthy := &gatewayV2{orders: map[string][]string{"healthy": {listedV2("r1", due, "Success", false)}}}
-		other.Client = gateway.NewV2(gateway.Config{Signer: noSigner{}, Endpoint: "http://gateway.test", Transport: healthy})
+		other.Client = clientOf(healthy)
 		g.fails(hanging)
 		for i := range 100 {
 			shop.receive(depositV2(fmt.Sprint("order-", i), fmt.Sprint("r", i), "Success", false))

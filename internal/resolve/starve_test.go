@@ -16,7 +16,8 @@ import (
 	"github.com/caddy-ccpayment/caddy-ccpayment/internal/gateway"
 )
 
-// TestAPaymentThatItsCallbackFlagsStaysHeld: however often the order's list does not flag it: that may not have heard of it.
+// TestAPaymentThatItsCallbackFlagsStaysHeld: however often the order's list does not flag
+// it: that may not have heard of it.
 func TestAPaymentThatItsCallbackFlagsStaysHeld(t *testing.T) {
 	reconcilingV2(t, func(t *testing.T, shop *shop, g *gatewayV2) {
 		g.lists("abc", listedV2("r1", due, "Success", false))
@@ -53,26 +54,35 @@ func TestTheLastQuestionIsOneThatWasAnswered(t *testing.T) {
 	})
 }
 
-// TestHangingOrdersTakeNobodysLastQuestion: they are asked about first, and three of them end the turn.
-func TestHangingOrdersTakeNobodysLastQuestion(t *testing.T) {
-	reconcilingV2(t, func(t *testing.T, shop *shop, g *gatewayV2) {
-		odd := &hangingOrders{gatewayV2: g}
-		shop.account.Client = gateway.NewV2(gateway.Config{Signer: noSigner{}, Endpoint: "http://gateway.test", Timeout: 10 * time.Second, Transport: odd})
-		shop.configure(shop.account)
-		for _, reference := range []string{"a-hangs-1", "a-hangs-2", "a-hangs-3", "b"} {
-			g.lists(reference)
-			shop.openChecked(reference)
-		}
-		until(24*time.Hour + 45*time.Minute)
-		g.lists("b", listedV2("r1", due, "Success", false))
-		odd.on.Store(true)
-		until(72 * time.Hour)
-		if got := shop.story("b"); !strings.Contains(got, "paid") {
-			t.Errorf("told %s", got)
-		}
-	})
+// TestHangingOrdersHoldUpNobody: they are asked about first and three of them end the turn,
+// so those that were not asked about come first next time, also for the last time.
+func TestHangingOrdersHoldUpNobody(t *testing.T) {
+	for name, begins := range map[string]time.Duration{
+		"while they are valid":     7 * time.Minute,
+		"after that":               62 * time.Minute,
+		"before the last question": 24*time.Hour + 45*time.Minute,
+	} {
+		t.Run(name, func(t *testing.T) {
+			reconcilingV2(t, func(t *testing.T, shop *shop, g *gatewayV2) {
+				odd := &hangingOrders{gatewayV2: g}
+				shop.talksTo(odd)
+				for _, reference := range []string{"a-hangs-1", "a-hangs-2", "a-hangs-3", "b"} {
+					g.lists(reference)
+					shop.openChecked(reference)
+				}
+				until(begins)
+				g.lists("b", listedV2("r1", due, "Success", false))
+				odd.on.Store(true)
+				until(2 * time.Hour)
+				if got := shop.story("b"); !strings.Contains(got, "bill.paid") {
+					t.Errorf("told %s", got)
+				}
+			})
+		})
+	}
 }
 
+// A hangingOrders gateway hangs when it is asked about some orders, once that is on.
 type hangingOrders struct {
 	*gatewayV2
 	on atomic.Bool
@@ -90,12 +100,13 @@ func (g *hangingOrders) RoundTrip(r *http.Request) (*http.Response, error) {
 	return g.gatewayV2.RoundTrip(r)
 }
 
-// TestACopyThatIsBeingAskedAboutMakesRoomForNoOther: its number stays its own, or the answer about it would end another.
+// TestACopyThatIsBeingAskedAboutMakesRoomForNoOther: its number stays its own, or the
+// answer about it would end another.
 func TestACopyThatIsBeingAskedAboutMakesRoomForNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shop, g := newShopV2(t)
 		gate := &gated{gatewayV2: g, nth: 2, release: make(chan struct{})}
-		shop.account.Client = gateway.NewV2(gateway.Config{Signer: noSigner{}, Endpoint: "http://gateway.test", Timeout: 10 * time.Second, Transport: gate})
+		shop.account.Client = clientOf(gate)
 		shop.open("abc", validForDays)
 		g.lists("abc", listedV2("r1", due, "Success", true))
 		g.recorded("u1", `{"recordId":"u1","referenceId":"user-7","coinId":1280,"coinSymbol":"USDT","chain":"TRX","amount":"9","status":"Success","isFlaggedAsRisky":false}`)
@@ -131,12 +142,13 @@ func (g *gated) RoundTrip(r *http.Request) (*http.Response, error) {
 	return g.gatewayV2.RoundTrip(r)
 }
 
-// TestThoseWhoWaitForTheirTurnRestToo: the gateway refuses while many questions wait for the limiter.
+// TestThoseWhoWaitForTheirTurnRestToo: the gateway refuses while many questions wait for
+// the limiter.
 func TestThoseWhoWaitForTheirTurnRestToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shop, g := newShopV2(t)
 		limited := &limiting{gatewayV2: g, start: time.Now()}
-		shop.account.Client = gateway.NewV2(gateway.Config{Signer: noSigner{}, Endpoint: "http://gateway.test", Timeout: 10 * time.Second, Transport: limited})
+		shop.account.Client = clientOf(limited)
 		for i := range 60 {
 			reference := fmt.Sprint("order-", i)
 			g.lists(reference, listedV2(fmt.Sprint("r", i), due, "Success", false))
@@ -186,14 +198,14 @@ func TestAContradictionBindsNoHostedBill(t *testing.T) {
 	})
 }
 
-// TestAHostedBillTakesNoPaymentInAnotherCoinWithoutItsPrice: it would never count, even if the first fails.
+// TestAHostedBillTakesNoPaymentInAnotherCoinWithoutItsPrice: it would never count, even if
+// the first fails.
 func TestAHostedBillTakesNoPaymentInAnotherCoinWithoutItsPrice(t *testing.T) {
 	reconcilingV2(t, func(t *testing.T, shop *shop, g *gatewayV2) {
 		g.hosted = true
 		odd := &oddGateway{gatewayV2: g, about: "abc", with: answering(`{"code":15002,"msg":"OrderExpired"}`)}
 		odd.fixed.Store(true)
-		shop.account.Client = gateway.NewV2(gateway.Config{Signer: noSigner{}, Endpoint: "http://gateway.test", Timeout: 10 * time.Second, Transport: odd})
-		shop.configure(shop.account)
+		shop.talksTo(odd)
 		first, second := listedV2("r1", "50.015005", "Processing", false), onBsc(listedV2("r2", "50.015004501350405122", "Success", false))
 		g.lists("abc", first)
 		shop.openChecked("abc", hosted, validForDays)
@@ -212,7 +224,8 @@ func TestAHostedBillTakesNoPaymentInAnotherCoinWithoutItsPrice(t *testing.T) {
 	})
 }
 
-// TestAPaymentThatIsTakenBackLeavesNothingBehind: nor does what was told of it while it was on its way.
+// TestAPaymentThatIsTakenBackLeavesNothingBehind: nor does what was told of it while it was
+// on its way.
 func TestAPaymentThatIsTakenBackLeavesNothingBehind(t *testing.T) {
 	inBubbleV2(t, func(t *testing.T, shop *shop, g *gatewayV2) {
 		g.lists("abc")
@@ -241,7 +254,8 @@ func TestAnAnnouncedPaymentIsTakenBackWhenTheAccountMoves(t *testing.T) {
 	})
 }
 
-// TestAPaymentThatIsHeldAfterTheBillWasGivenUpIsAskedAbout: its release may come by no callback.
+// TestAPaymentThatIsHeldAfterTheBillWasGivenUpIsAskedAbout: its release may come by no
+// callback.
 func TestAPaymentThatIsHeldAfterTheBillWasGivenUpIsAskedAbout(t *testing.T) {
 	reconcilingV2(t, func(t *testing.T, shop *shop, g *gatewayV2) {
 		g.lists("abc")
@@ -260,8 +274,7 @@ func TestAPaymentThatIsHeldAfterTheBillWasGivenUpIsAskedAbout(t *testing.T) {
 func TestAGeneralFailureAboutTheRecordDeniesNothing(t *testing.T) {
 	inBubbleV2(t, func(t *testing.T, shop *shop, g *gatewayV2) {
 		odd := &oddGateway{gatewayV2: g, about: "r1", with: answering(`{"code":10001,"msg":"Failed"}`)}
-		shop.account.Client = gateway.NewV2(gateway.Config{Signer: noSigner{}, Endpoint: "http://gateway.test", Timeout: 10 * time.Second, Transport: odd})
-		shop.configure(shop.account)
+		shop.talksTo(odd)
 		g.lists("abc", strings.Replace(listedV2("r1", due, "Success", false), `,"isFlaggedAsRisky":false`, "", 1))
 		g.recorded("r1", `{"recordId":"r1","orderId":"abc","coinId":1280,"coinSymbol":"USDT","chain":"TRX","amount":"50.0137","status":"Success","isFlaggedAsRisky":false}`)
 		shop.resolve([]byte(`{"type":"ApiDeposit","msg":{"recordId":"r1","orderId":"abc","coinId":1280,"coinSymbol":"USDT","status":"Success"}}`))
@@ -358,30 +371,6 @@ func TestACoinMayGetItsNewNameWhileTheListIsKept(t *testing.T) {
 		shop.resolve([]byte(`{"type":"ApiDeposit","msg":{"recordId":"r1","orderId":"abc","coinId":1280,"coinSymbol":"USDT0","status":"Success","isFlaggedAsRisky":false}}`))
 		until(72 * time.Hour)
 		if got := shop.story("abc"); !strings.Contains(got, "bill.paid") {
-			t.Errorf("told %s", got)
-		}
-	})
-}
-
-// TestHangingOrdersHoldUpNobodyAfterTheValidity: those that were not asked about come first next time.
-func TestHangingOrdersHoldUpNobodyAfterTheValidity(t *testing.T) {
-	reconcilingV2(t, func(t *testing.T, shop *shop, g *gatewayV2) {
-		odd := &hangingOrders{gatewayV2: g}
-		shop.account.Client = gateway.NewV2(gateway.Config{Signer: noSigner{}, Endpoint: "http://gateway.test", Timeout: 10 * time.Second, Transport: odd})
-		shop.configure(shop.account)
-		for _, reference := range []string{"a-hangs-1", "a-hangs-2", "a-hangs-3", "b"} {
-			g.lists(reference)
-			shop.openChecked(reference)
-		}
-		until(62 * time.Minute)
-		g.lists("b", listedV2("r1", due, "Success", false))
-		odd.on.Store(true)
-		until(22 * time.Hour)
-		if got := shop.story("b"); !strings.Contains(got, "paid") {
-			t.Errorf("told %s", got)
-		}
-		until(10 * 24 * time.Hour)
-		if got := shop.story("b"); !strings.Contains(got, "paid") {
 			t.Errorf("told %s", got)
 		}
 	})
