@@ -65,9 +65,10 @@ func (e *Error) RetryAfter() time.Duration {
 // OtherMethod reports whether the gateway has refused the coin and might take another.
 func (e *Error) OtherMethod() bool { return e.Failure == Refused && refusals[e.Code].coin }
 
-// concernsAll reports whether the next request would fare no better, whatever it is about.
+// concernsAll reports whether it is a refusal after which the next request would fare no
+// better, whatever it is about.
 func (e *Error) concernsAll() bool {
-	return e.Failure == BadSignature || e.Failure == Refused && e.Err == nil && (refusals[e.Code].all || refusals[e.Code].wait > 0)
+	return e.Failure == Refused && e.Err == nil && (refusals[e.Code].all || refusals[e.Code].wait > 0)
 }
 
 // IsDuplicate reports whether the gateway has refused an order because it has one with

@@ -17,7 +17,7 @@ func lookupEach(ctx context.Context, references []string, ask func(ctx context.C
 	for _, reference := range references {
 		info, err := ask(ctx, reference)
 		if e := new(Error); errors.As(err, &e) && !errors.Is(err, ErrUnlisted) {
-			if ctx.Err() != nil || e.Failure == Refused && e.concernsAll() {
+			if ctx.Err() != nil || e.concernsAll() {
 				return infos, err
 			}
 			silent++
